@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: Apache-2.0
+# One place for compiler flags: warnings are errors, sanitizers come from the preset.
+add_compile_options(-Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Wold-style-cast -Wcast-align
+                    -Woverloaded-virtual -Wconversion -Wsign-conversion -Wswitch-enum -Wformat=2
+                    -Wimplicit-fallthrough -Werror)
+
+set(RNBD_SANITIZE "" CACHE STRING "Sanitizers to build with, as for -fsanitize=")
+if(RNBD_SANITIZE)
+  add_compile_options(-fsanitize=${RNBD_SANITIZE} -fno-omit-frame-pointer)
+  add_link_options(-fsanitize=${RNBD_SANITIZE})
+  if(RNBD_SANITIZE MATCHES "undefined")
+    add_compile_options(-fno-sanitize-recover=undefined)
+  endif()
+endif()

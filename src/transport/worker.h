@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+// A thread that runs to completion: it reaps what happened (mailbox, pollables, io_uring), runs the
+// handlers, flushes what they queued (one chain of work per connection, one io_uring_enter), and
+// sleeps in the ring when nothing is left. Control owns it; everything registered with it is
+// touched on its thread only.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "common/clock.h"
+#include "common/executor.h"
+#include "common/io_ring.h"
+#include "common/mailbox.h"
+#include "common/result.h"
+
+namespace rnbd {
+
+/// Something a worker looks after: a connection's completion queue, an NBD socket. All calls on the
+/// worker's thread.
+class Pollable {
+ public:
+  virtual ~Pollable() = default;
+
+  /// Handles what has arrived, a bounded amount at a time; returns how much it was (0: idle).
+  virtual std::size_t poll() = 0;
+
+  /// Hands out what handlers queued on this object since the last call. Called once per round for
+  /// each object that asked with Worker::want_flush.
+  virtual void flush() {}
+
+  /// Asks for the next arrival to be signalled on wait_fd(). False if something has arrived
+  /// meanwhile: then poll() comes first.
+  virtual bool arm() { return true; }
+
+  /// Signals arrivals; watched by the worker from add() to remove().
+  [[nodiscard]] virtual int wait_fd() const = 0;
+};
+
+/// Takes completions of ring operations it prepared under its own tags (Worker::add_ring_sink).
+class RingSink {
+ public:
+  virtual ~RingSink() = default;
+  virtual void on_ring_completion(std::uint32_t index, std::int32_t result,
+                                  std::uint32_t flags) = 0;
+};
+
+/// Has something to do at certain times. Worker's thread.
+class Timed {
+ public:
+  virtual ~Timed() = default;
+  [[nodiscard]] virtual TimePoint deadline() const = 0;  ///< kNever: nothing to do
+  virtual void on_deadline(TimePoint now) = 0;           ///< called when deadline() has passed
+};
+
+/// What a worker offers to the objects that live on it; the tests have a single-threaded one.
+class WorkerContext : public Executor {
+ public:
+  // Worker's thread only, all of them.
+  virtual void add(Pollable& pollable) = 0;
+  virtual void remove(Pollable& pollable) = 0;  ///< allowed inside any of its own calls
+  virtual void wake(Pollable& pollable) = 0;    ///< poll() it in the next round, signalled or not
+  virtual void want_flush(Pollable& pollable) = 0;
+  virtual void add(Timed& timed) = 0;
+  virtual void remove(Timed& timed) = 0;
+  [[nodiscard]] virtual TimePoint now() const = 0;  ///< taken once a round
+};
+
+class Worker final : public WorkerContext {
+ public:
+  /// Starts a thread called `name`, on `cpu` if that is not negative. Returns when its ring is up.
+  /// Errors: those of io_uring_setup(2) and eventfd(2).
+  static Result<std::unique_ptr<Worker>> start(std::string name, int cpu);
+
+  /// Ends the thread after what was posted before has run; joins it.
+  ~Worker() override;
+
+  void post(Task task) override;
+
+  void add(Pollable& pollable) override;
+  void remove(Pollable& pollable) override;
+  void wake(Pollable& pollable) override;
+  void want_flush(Pollable& pollable) override;
+  void add(Timed& timed) override;
+  void remove(Timed& timed) override;
+  [[nodiscard]] TimePoint now() const override { return now_; }
+
+  IoRing& ring() { return *ring_; }
+
+  /// A kind for Tag under which `sink` gets its completions. Worker's thread.
+  std::uint16_t add_ring_sink(RingSink& sink);
+  void remove_ring_sink(std::uint16_t kind);  ///< its outstanding operations are dropped
+
+ private:
+  struct Watched {
+    Pollable* pollable = nullptr;  ///< null: the slot is free
+    std::uint16_t generation = 0;
+    bool active = false;  ///< polled in every round until idle and armed
+    bool flush = false;
+  };
+
+  explicit Worker(Mailbox mailbox) : mailbox_(std::move(mailbox)) {}
+  void run();
+  bool round();  ///< true if anything was done
+  bool arm_all();
+  void dispatch(const RingCompletion& completion);
+  void watch(std::uint32_t slot);
+  [[nodiscard]] TimePoint run_timers();
+  Watched* find(const Pollable& pollable);
+
+  Mailbox mailbox_;
+  std::unique_ptr<IoRing> ring_;
+  std::vector<Watched> watched_;
+  std::vector<RingSink*> sinks_;
+  std::vector<Timed*> timed_;
+  std::array<RingCompletion, 256> completions_{};
+  TimePoint now_{};
+  std::atomic<bool> stopping_ = false;
+  bool mailbox_ready_ = true;
+  std::thread thread_;
+};
+
+}  // namespace rnbd
