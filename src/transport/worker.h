@@ -38,8 +38,13 @@ class Pollable {
   /// meanwhile: then poll() comes first.
   virtual bool arm() { return true; }
 
-  /// Signals arrivals; watched by the worker from add() to remove().
+  /// Signals arrivals; watched by the worker from add() to remove(). Negative: nothing does, and
+  /// only Worker::wake brings it round.
   [[nodiscard]] virtual int wait_fd() const = 0;
+
+ private:
+  friend class Worker;
+  std::uint32_t slot_ = 0;  ///< where its worker keeps it
 };
 
 /// Takes completions of ring operations it prepared under its own tags (Worker::add_ring_sink).
@@ -66,6 +71,9 @@ class WorkerContext : public Executor {
   virtual void remove(Pollable& pollable) = 0;  ///< allowed inside any of its own calls
   virtual void wake(Pollable& pollable) = 0;    ///< poll() it in the next round, signalled or not
   virtual void want_flush(Pollable& pollable) = 0;
+  /// poll() it once its wait_fd() takes output again; arrivals alone are watched otherwise, since a
+  /// socket becomes writable after every reply its peer reads.
+  virtual void want_writable(Pollable& pollable) = 0;
   virtual void add(Timed& timed) = 0;
   virtual void remove(Timed& timed) = 0;
   [[nodiscard]] virtual TimePoint now() const = 0;  ///< taken once a round
@@ -86,6 +94,7 @@ class Worker final : public WorkerContext {
   void remove(Pollable& pollable) override;
   void wake(Pollable& pollable) override;
   void want_flush(Pollable& pollable) override;
+  void want_writable(Pollable& pollable) override;
   void add(Timed& timed) override;
   void remove(Timed& timed) override;
   [[nodiscard]] TimePoint now() const override { return now_; }
@@ -102,16 +111,23 @@ class Worker final : public WorkerContext {
     std::uint16_t generation = 0;
     bool active = false;  ///< polled in every round until idle and armed
     bool flush = false;
+    bool writable = false;  ///< a poll for output is under way
   };
 
   explicit Worker(Mailbox mailbox) : mailbox_(std::move(mailbox)) {}
   void run();
   bool round();  ///< true if anything was done
-  bool arm_all();
+  bool poll_active();
+  bool arm_active();
+  void flush_all();
+  std::size_t reap();
   void dispatch(const RingCompletion& completion);
+  void on_watch(const RingCompletion& completion);
   void watch(std::uint32_t slot);
-  [[nodiscard]] TimePoint run_timers();
-  Watched* find(const Pollable& pollable);
+  void watch_mailbox();
+  bool run_timers();
+  [[nodiscard]] TimePoint next_deadline() const;
+  Watched& find(const Pollable& pollable);
 
   Mailbox mailbox_;
   std::unique_ptr<IoRing> ring_;
@@ -121,7 +137,6 @@ class Worker final : public WorkerContext {
   std::array<RingCompletion, 256> completions_{};
   TimePoint now_{};
   std::atomic<bool> stopping_ = false;
-  bool mailbox_ready_ = true;
   std::thread thread_;
 };
 

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every bound in one place, related to the others at compile time.
+#pragma once
+
+#include <bit>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+
+namespace rnbd::limits {
+
+// RTRS, as the kernel has it (drivers/infiniband/ulp/rtrs/rtrs-pri.h).
+inline constexpr std::uint16_t kDefaultPort = 1234;
+inline constexpr std::uint32_t kDefaultQueueDepth = 512;  ///< chunks of a session
+inline constexpr std::uint32_t kMaxQueueDepth = 65535;
+inline constexpr std::uint32_t kHeaderArea = 4096;          ///< of a chunk, behind the data
+inline constexpr std::uint32_t kDefaultMaxIoSize = 126976;  ///< data bytes of a chunk
+inline constexpr std::uint32_t kMaxChunkSize = 1U << 27;
+inline constexpr std::uint32_t kServiceQueueDepth = 512;  ///< receives of connection 0
+inline constexpr std::uint32_t kMaxConnections = 4096;    ///< of a path
+inline constexpr std::uint32_t kMaxPaths = 128;           ///< of a session
+inline constexpr unsigned kPayloadBits = 28;              ///< of an immediate
+
+static_assert(kDefaultQueueDepth * (kDefaultMaxIoSize + kHeaderArea) == 64U << 20,
+              "a session pins what the kernel's pins");
+
+// A kernel client sends up to 128 segments behind its 32-byte message.
+static_assert(kHeaderArea >= 32 + 8 + 16 * 128);
+
+// Ours.
+inline constexpr std::uint32_t kMaxSessions = 256;           ///< of a server
+inline constexpr std::uint32_t kMaxDevicesPerSession = 256;  ///< open at one time
+inline constexpr std::uint32_t kSignalInterval = 32;  ///< one send in so many asks to be told
+inline constexpr std::uint32_t kReceiveHeadroom = 64;  ///< receives beyond the queue depth
+inline constexpr std::uint32_t kMaxSendQueue = (1U << 16) - 1;  ///< completions count modulo 2^16
+inline constexpr std::size_t kPollBatch = 64;          ///< completions handled in one go
+
+// How long each step of a handshake may take.
+inline constexpr std::chrono::seconds kConnectTimeout{10};  ///< one connection, resolving included
+inline constexpr std::chrono::seconds kInfoTimeout{30};
+inline constexpr std::chrono::seconds kHalfOpenTimeout{30};  ///< server: from first REQ to INFO
+inline constexpr std::chrono::milliseconds kReconnectDelayMin{200};
+inline constexpr std::chrono::milliseconds kReconnectDelayMax{5000};
+
+/// Do `queue_depth` chunks of `chunk_size` bytes fit an immediate, and a session's 32-bit sum?
+constexpr bool chunks_fit(std::uint32_t queue_depth, std::uint32_t chunk_size) {
+  const unsigned bits = static_cast<unsigned>(std::bit_width(queue_depth - 1)) +
+                        static_cast<unsigned>(std::bit_width(chunk_size - 1));
+  return queue_depth >= 1 && queue_depth <= kMaxQueueDepth && chunk_size > kHeaderArea &&
+         chunk_size <= kMaxChunkSize && bits <= kPayloadBits &&
+         std::uint64_t{queue_depth} * chunk_size < (std::uint64_t{1} << 32);
+}
+static_assert(chunks_fit(kDefaultQueueDepth, kDefaultMaxIoSize + kHeaderArea));
+
+}  // namespace rnbd::limits

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "transport/rtrs/permits.h"
+
+#include <algorithm>
+#include <bit>
+
+#include "common/assert.h"
+
+namespace rnbd::rtrs {
+namespace {
+
+constexpr std::uint32_t kWordBits = 64;
+constexpr std::uint32_t kServicePermits = 4;
+
+constexpr std::uint64_t bits_between(std::uint32_t begin, std::uint32_t end) {
+  const std::uint64_t upto = end >= kWordBits ? ~std::uint64_t{0} : (std::uint64_t{1} << end) - 1;
+  return upto & ~((std::uint64_t{1} << begin) - 1);
+}
+
+}  // namespace
+
+PermitPool::PermitPool(std::uint32_t depth, std::uint32_t shares)
+    : depth_(depth), used_((depth + kWordBits - 1) / kWordBits), shares_(shares) {
+  RNBD_ASSERT(depth > 0 && shares > 0);
+  const std::uint32_t queues = shares - 1;
+  const std::uint32_t service =
+      queues == 0 ? depth : std::min(kServicePermits, std::max(1U, depth / (2 * shares)));
+  shares_[0].home = {0, service};
+  const std::uint32_t left = depth - service;
+  for (std::uint32_t i = 0; i < queues; ++i) {
+    if (left >= queues) {
+      shares_[i + 1].home = {service + left * i / queues, service + left * (i + 1) / queues};
+    } else {
+      // Too few to go round: several shares call the same permit their home.
+      const std::uint32_t permit = left == 0 ? 0 : service + i % left;
+      shares_[i + 1].home = {permit, permit + 1};
+    }
+  }
+}
+
+bool PermitPool::acquire(std::uint32_t share, std::span<PermitId> permits) {
+  if (try_acquire(share, permits)) {
+    set_starving(shares_[share], false);
+    return true;
+  }
+  // Marked first, then tried once more: a permit that came back in between is not missed.
+  set_starving(shares_[share], true);
+  shares_[share].wake = true;
+  if (!try_acquire(share, permits)) return false;
+  shares_[share].wake = false;
+  set_starving(shares_[share], false);
+  return true;
+}
+
+bool PermitPool::try_acquire(std::uint32_t share, std::span<PermitId> permits) {
+  const Range home = shares_[share].home;
+  std::size_t got = take(home, permits);
+  const std::uint32_t others_starve = starving_ - (shares_[share].starving ? 1 : 0);
+  if (got < permits.size() && others_starve == 0) {
+    got += take({home.end, depth_}, permits.subspan(got));
+    got += take({0, home.begin}, permits.subspan(got));
+  }
+  if (got == permits.size()) return true;
+  release(permits.first(got));
+  return false;
+}
+
+std::size_t PermitPool::take(Range range, std::span<PermitId> permits) {
+  std::size_t got = 0;
+  for (std::uint32_t at = range.begin; at < range.end && got < permits.size();) {
+    const std::uint32_t word = at / kWordBits;
+    const std::uint32_t base = word * kWordBits;
+    const std::uint64_t mask = bits_between(at - base, std::min(range.end - base, kWordBits));
+    std::uint64_t used = used_[word].load(std::memory_order_relaxed);
+    while (got < permits.size() && (~used & mask) != 0) {
+      const auto bit = static_cast<std::uint32_t>(std::countr_zero(~used & mask));
+      if (used_[word].compare_exchange_weak(used, used | std::uint64_t{1} << bit)) {
+        permits[got++] = static_cast<PermitId>(base + bit);
+        used |= std::uint64_t{1} << bit;
+      }
+    }
+    at = base + kWordBits;
+  }
+  return got;
+}
+
+void PermitPool::release(std::span<const PermitId> permits) {
+  for (const PermitId permit : permits) {
+    const std::uint64_t bit = std::uint64_t{1} << permit % kWordBits;
+    const std::uint64_t before = used_[permit / kWordBits].fetch_and(~bit);
+    RNBD_ASSERT((before & bit) != 0);
+  }
+}
+
+int PermitPool::next_to_wake() {
+  if (starving_ == 0) return -1;
+  for (std::size_t i = 0; i < shares_.size(); ++i) {
+    if (shares_[i].starving && shares_[i].wake.exchange(false)) return static_cast<int>(i);
+  }
+  return -1;
+}
+
+void PermitPool::stop_starving(std::uint32_t share) {
+  shares_[share].wake = false;
+  set_starving(shares_[share], false);
+}
+
+void PermitPool::set_starving(Share& share, bool starving) {
+  if (share.starving.exchange(starving) == starving) return;
+  if (starving) {
+    ++starving_;
+  } else {
+    --starving_;
+  }
+}
+
+std::uint32_t PermitPool::guaranteed(std::uint32_t share) const {
+  const Range home = shares_[share].home;
+  return home.end - home.begin;
+}
+
+std::uint32_t PermitPool::in_use() const {
+  std::uint32_t count = 0;
+  for (const auto& word : used_) count += static_cast<std::uint32_t>(std::popcount(word.load()));
+  return count;
+}
+
+}  // namespace rnbd::rtrs

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+// The permits of one session: a bitmap without locks that all its queues take from. Each share (a
+// queue) has a range of its own and may borrow from the others while nobody starves; so a share
+// that waits gets at least its range in the end, whatever the others do.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "transport/rtrs/request_channel.h"
+
+namespace rnbd::rtrs {
+
+class PermitPool {
+ public:
+  /// `depth` permits for `shares` shares. Share 0, the service messages', gets few.
+  PermitPool(std::uint32_t depth, std::uint32_t shares);
+
+  /// Fills `permits` or takes none and marks the share as starving. Any thread, one per share.
+  bool acquire(std::uint32_t share, std::span<PermitId> permits);
+
+  /// Gives back. Any thread.
+  void release(std::span<const PermitId> permits);
+
+  /// A starving share that is worth waking, taken off the list; -1: none. Call after release().
+  int next_to_wake();
+
+  /// The share stops waiting without having got anything.
+  void stop_starving(std::uint32_t share);
+
+  /// The most that one acquire() of this share is sure to get in the end.
+  [[nodiscard]] std::uint32_t guaranteed(std::uint32_t share) const;
+
+  [[nodiscard]] std::uint32_t depth() const { return depth_; }
+  [[nodiscard]] std::uint32_t in_use() const;  ///< a snapshot
+
+ private:
+  struct Range {
+    std::uint32_t begin = 0;
+    std::uint32_t end = 0;
+  };
+  struct Share {
+    Range home;
+    std::atomic<bool> starving = false;  ///< others must not borrow
+    std::atomic<bool> wake = false;      ///< next_to_wake() has yet to name it
+  };
+
+  bool try_acquire(std::uint32_t share, std::span<PermitId> permits);
+  std::size_t take(Range range, std::span<PermitId> permits);
+  void set_starving(Share& share, bool starving);
+
+  std::uint32_t depth_;
+  std::vector<std::atomic<std::uint64_t>> used_;
+  std::vector<Share> shares_;
+  std::atomic<std::uint32_t> starving_ = 0;
+};
+
+}  // namespace rnbd::rtrs

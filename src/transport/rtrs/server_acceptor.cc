@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "transport/rtrs/server_acceptor.h"
+
+#include <algorithm>
+#include <cerrno>
+
+#include <fmt/format.h>
+
+#include "common/assert.h"
+#include "common/limits.h"
+#include "common/log.h"
+
+namespace rnbd::rtrs {
+
+ServerAcceptor::~ServerAcceptor() { RNBD_ASSERT(sessions_.empty()); }
+
+void ServerAcceptor::on_connect_request(std::unique_ptr<transport::Endpoint> endpoint,
+                                        std::span<const std::byte> private_data) {
+  const std::string peer = endpoint->peer_address();
+  const auto request = parse_connect_request(private_data);
+  const Status admitted = request ? admit(*request, endpoint) : fail(request.error());
+  if (admitted) return;
+  log::warn("refused a connection of {}: {}", peer, describe(admitted.error()));
+  // Without an errno a kernel client would not notice the reject.
+  endpoint->reject(bytes_of(make_reject(admitted.error().code)));
+}
+
+Status ServerAcceptor::admit(const ConnectRequest& request,
+                             std::unique_ptr<transport::Endpoint>& endpoint) {
+  if (on_closed_) return fail(ECONNREFUSED, "the server is stopping");
+  auto session = find_or_make(request);
+  if (!session) return fail(session.error());
+  return (*session)->add(request, endpoint);
+}
+
+Result<ServerSession*> ServerAcceptor::find_or_make(const ConnectRequest& request) {
+  for (const auto& session : sessions_) {
+    if (session->uuid() == request.session_uuid) return session.get();
+  }
+  if ((request.flags & kFirstConnection) == 0) {
+    return fail(ENXIO, "a further path of a session that is not known here");
+  }
+  if (sessions_.size() >= limits::kMaxSessions) {
+    return fail(ENOMEM, fmt::format("{} sessions are enough", limits::kMaxSessions));
+  }
+  if ((sessions_.size() + 1) * session_bytes() > settings_.memory_limit) {
+    return fail(ENOMEM, fmt::format("{} sessions hold {} MiB each; the limit for all is {} MiB",
+                                    sessions_.size(), session_bytes() >> 20,
+                                    settings_.memory_limit >> 20));
+  }
+  auto made = ServerSession::create(control_, workers_,
+                                    {.uuid = request.session_uuid,
+                                     .parameters = settings_.parameters,
+                                     .first_worker = sessions_made_++,
+                                     .heartbeat = settings_.heartbeat},
+                                    *this);
+  if (!made) return fail(made.error());
+  sessions_.push_back(std::move(*made));
+  return sessions_.back().get();
+}
+
+std::uint64_t ServerAcceptor::session_bytes() const {
+  return std::uint64_t{settings_.parameters.queue_depth} * settings_.parameters.chunk_size();
+}
+
+Result<RequestHandler*> ServerAcceptor::on_session_named(ServerSession& session) {
+  for (const auto& other : sessions_) {
+    if (other.get() != &session && other->name() == session.name()) {
+      return fail(EPERM, fmt::format("another session is called {}", session.name()));
+    }
+  }
+  return events_.on_session_named(session);
+}
+
+void ServerAcceptor::on_session_closed(ServerSession& session, Executor::Task done) {
+  events_.on_session_closed(session, std::move(done));
+}
+
+void ServerAcceptor::on_session_ended(ServerSession& session) {
+  events_.on_session_ended(session);
+  control_.post([this, ended = &session] {
+    std::erase_if(sessions_, [&](const auto& one) { return one.get() == ended; });
+    if (sessions_.empty() && on_closed_) on_closed_();
+  });
+}
+
+void ServerAcceptor::close(Executor::Task done) {
+  RNBD_ASSERT(!on_closed_);
+  on_closed_ = std::move(done);
+  for (const auto& session : sessions_) session->close("the server stops");
+  if (sessions_.empty()) control_.post([this] { on_closed_(); });
+}
+
+}  // namespace rnbd::rtrs

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+// The server's front door: looks at every request to connect, finds or makes the session and path it
+// belongs to, accepts or rejects. Owns the sessions. Control thread.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "common/control_context.h"
+#include "transport/fabric.h"
+#include "transport/rtrs/server_session.h"
+
+namespace rnbd::rtrs {
+
+struct AcceptorSettings {
+  ServerParameters parameters;
+  std::uint64_t memory_limit = 0;  ///< bytes of chunks, all sessions together
+  HeartbeatTiming heartbeat;
+};
+
+class ServerAcceptor final : public transport::ListenerEvents, public ServerSessionEvents {
+ public:
+  ServerAcceptor(ControlContext& control, std::vector<WorkerContext*> workers,
+                 AcceptorSettings settings, ServerSessionEvents& events)
+      : control_(control),
+        workers_(std::move(workers)),
+        settings_(settings),
+        events_(events) {}
+  ~ServerAcceptor() override;
+
+  void on_connect_request(std::unique_ptr<transport::Endpoint> endpoint,
+                          std::span<const std::byte> private_data) override;
+
+  /// Takes nobody in any more, ends all sessions, and calls `done` when the last is gone.
+  void close(Executor::Task done);
+
+  [[nodiscard]] const std::vector<std::unique_ptr<ServerSession>>& sessions() const {
+    return sessions_;
+  }
+
+ private:
+  Status admit(const ConnectRequest& request, std::unique_ptr<transport::Endpoint>& endpoint);
+  Result<ServerSession*> find_or_make(const ConnectRequest& request);
+  [[nodiscard]] std::uint64_t session_bytes() const;
+
+  Result<RequestHandler*> on_session_named(ServerSession& session) override;
+  void on_session_closed(ServerSession& session, Executor::Task done) override;
+  void on_session_ended(ServerSession& session) override;
+
+  ControlContext& control_;
+  std::vector<WorkerContext*> workers_;
+  AcceptorSettings settings_;
+  ServerSessionEvents& events_;
+  std::vector<std::unique_ptr<ServerSession>> sessions_;
+  std::size_t sessions_made_ = 0;
+  Executor::Task on_closed_;
+};
+
+}  // namespace rnbd::rtrs

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+// One path of a client, at the server: its connections as they come, INFO, heartbeat, and the way
+// down. Control thread; the session owns it.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "common/control_context.h"
+#include "transport/fabric.h"
+#include "transport/rtrs/heartbeat.h"
+#include "transport/rtrs/server_connection.h"
+
+namespace rnbd::rtrs {
+
+/// In life order.
+enum class ServerPathState : std::uint8_t {
+  Connecting,  ///< connections come in, any order
+  Binding,     ///< INFO_REQ was accepted; with new_key, every chunk gets its first key
+  Connected,
+  Closing,  ///< workers let go of its connections, as their requests end
+  Closed,
+};
+
+/// Told on the control thread.
+class ServerPathEvents {
+ public:
+  virtual ~ServerPathEvents() = default;
+  /// INFO_REQ came with this name. The answer runs the requests, or says why the path is refused.
+  virtual Result<RequestHandler*> on_path_named(const std::string& name) = 0;
+  virtual void on_server_path_closed(const Uuid& uuid) = 0;  ///< it may be destroyed
+};
+
+struct ServerPathSettings {
+  Uuid uuid{};
+  std::uint16_t connections = 0;
+  ServerParameters parameters;
+  std::size_t first_worker = 0;  ///< spreads sessions with few connections over the workers
+  HeartbeatTiming heartbeat;
+};
+
+class ServerPath final : public ConnectionEvents, public HeartbeatPath {
+ public:
+  ServerPath(ControlContext& control, std::vector<WorkerContext*> workers,
+             ServerPathSettings settings, ChunkTable& chunks, ServerPathEvents& events);
+  ~ServerPath() override;
+
+  /// Takes in a connection: accepted, or an error to be put into a reject of `endpoint`, which
+  /// then was left alone.
+  Status add(const ConnectRequest& request, std::unique_ptr<transport::Endpoint>& endpoint);
+
+  void close(const std::string& why);
+
+  [[nodiscard]] ServerPathState state() const { return state_; }
+  [[nodiscard]] const Uuid& uuid() const { return settings_.uuid; }
+  [[nodiscard]] bool empty() const;  ///< no connection has been accepted
+  [[nodiscard]] const std::string& local_address() const { return local_address_; }
+  [[nodiscard]] const std::string& peer_address() const { return peer_address_; }
+  [[nodiscard]] const std::string& device_name() const { return device_name_; }
+
+ private:
+  struct Member final : transport::EndpointEvents {
+    Member(ServerPath& owner, std::uint16_t cid, std::size_t worker_index);
+    void on_resolved() override {}
+    void on_established(std::span<const std::byte>) override {}  // the first message may be sooner
+    void on_rejected(std::span<const std::byte>) override {}
+    void on_failed(const Error& error) override { path.close(describe(error)); }
+    void on_disconnected(const std::string& reason) override { path.close(reason); }
+
+    ServerPath& path;
+    ServerConnection data;
+  };
+
+  void move_to(ServerPathState next);
+  Status admit(const ConnectRequest& request, transport::Endpoint& endpoint) const;
+  Status use_device(transport::Endpoint& endpoint);
+  Status make_windows(transport::Device& device);
+  Status prepare(Member& member);
+  void connected();
+  [[nodiscard]] std::vector<std::byte> info_response() const;
+  void on_member_detached();
+
+  void on_connection_failed(std::uint16_t cid, const Error& error) override;
+  void on_info(std::vector<std::byte> message) override;
+
+  [[nodiscard]] std::uint64_t arrivals() const override;
+  void send_heartbeat() override;
+  void on_heartbeat_lost() override;
+
+  [[nodiscard]] WorkerContext& service_worker() { return *workers_[worker_index(0)]; }
+  [[nodiscard]] std::size_t worker_index(std::uint16_t cid) const;
+
+  ControlContext& control_;
+  std::vector<WorkerContext*> workers_;
+  ServerPathSettings settings_;
+  ServerPathEvents& events_;
+
+  ServerPathState state_ = ServerPathState::Connecting;
+  ServerPathView view_;
+  std::unique_ptr<transport::Region> region_;
+  transport::Device* device_ = nullptr;
+  std::vector<std::unique_ptr<Member>> members_;  ///< by cid; null: not there yet
+  std::unique_ptr<ControlContext::Timer> half_open_;
+  std::unique_ptr<Heartbeat> heartbeat_;  ///< the service worker's while connected
+  std::size_t detaching_ = 0;
+  std::string local_address_;
+  std::string peer_address_;
+  std::string device_name_;
+};
+
+}  // namespace rnbd::rtrs

@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "transport/worker.h"
+
+#include <poll.h>
+#include <pthread.h>
+
+#include <algorithm>
+#include <future>
+#include <utility>
+
+#include "common/assert.h"
+#include "common/log.h"
+
+namespace rnbd {
+namespace {
+
+constexpr unsigned kRingEntries = 1024;
+constexpr unsigned kRingCompletions = 4096;
+
+// Kinds of the worker's own tags; sinks get the ones behind.
+constexpr std::uint16_t kMailboxKind = 0;
+constexpr std::uint16_t kArrivalKind = 1;
+constexpr std::uint16_t kWritableKind = 2;
+constexpr std::uint16_t kUnwatchKind = 3;
+constexpr std::uint16_t kFirstSinkKind = 4;
+
+void settle_thread(const std::string& name, int cpu) {
+  pthread_setname_np(pthread_self(), name.substr(0, 15).c_str());
+  if (cpu < 0) return;
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  CPU_SET(static_cast<std::size_t>(cpu), &set);
+  if (pthread_setaffinity_np(pthread_self(), sizeof set, &set) != 0) {
+    log::debug("{} runs unpinned: CPU {} is not to be had", name, cpu);
+  }
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Worker>> Worker::start(std::string name, int cpu) {
+  auto mailbox = Mailbox::create();
+  if (!mailbox) return fail(mailbox.error());
+  std::unique_ptr<Worker> worker(new Worker(std::move(*mailbox)));
+  std::promise<Status> ready;
+  auto started = ready.get_future();
+  worker->thread_ = std::thread([&worker = *worker, &ready, name = std::move(name), cpu] {
+    settle_thread(name, cpu);
+    // The thread that creates the ring is the only one that may use it.
+    auto ring = IoRing::create(kRingEntries, kRingCompletions);
+    if (!ring) {
+      ready.set_value(fail(ring.error()));
+      return;
+    }
+    worker.ring_ = std::move(*ring);
+    ready.set_value({});
+    worker.run();
+  });
+  if (Status status = started.get(); !status) {
+    worker->thread_.join();
+    return fail(status.error());
+  }
+  return worker;
+}
+
+Worker::~Worker() {
+  if (!thread_.joinable()) return;
+  post([this] { stopping_ = true; });
+  thread_.join();
+}
+
+void Worker::post(Task task) { mailbox_.post(std::move(task)); }
+
+void Worker::run() {
+  watch_mailbox();
+  while (!stopping_) {
+    now_ = Clock::now();
+    if (round()) continue;
+    if (arm_active()) continue;
+    ring_->sleep(next_deadline(), now_);
+  }
+  ring_.reset();
+}
+
+bool Worker::round() {
+  std::size_t done = reap();
+  done += poll_active() ? 1U : 0U;
+  done += run_timers() ? 1U : 0U;
+  flush_all();
+  return done > 0;
+}
+
+std::size_t Worker::reap() {
+  const std::size_t count = ring_->reap(completions_);
+  for (std::size_t i = 0; i < count; ++i) dispatch(completions_[i]);
+  return count;
+}
+
+void Worker::dispatch(const RingCompletion& completion) {
+  const std::uint16_t kind = completion.tag.kind;
+  if (kind == kMailboxKind) {
+    if ((completion.flags & IORING_CQE_F_MORE) == 0) watch_mailbox();
+    mailbox_.drain();
+  } else if (kind == kArrivalKind || kind == kWritableKind) {
+    on_watch(completion);
+  } else if (kind == kUnwatchKind) {
+    // What it removed answers for itself, under a generation that nobody holds any more.
+  } else if (RingSink* sink = sinks_[kind - kFirstSinkKind]; sink != nullptr) {
+    sink->on_ring_completion(completion.tag.index, completion.result, completion.flags);
+  }
+}
+
+void Worker::on_watch(const RingCompletion& completion) {
+  Watched& watched = watched_[completion.tag.index];
+  if (watched.pollable == nullptr || watched.generation != completion.tag.generation) return;
+  watched.active = true;
+  if (completion.tag.kind == kWritableKind) {
+    watched.writable = false;
+  } else if ((completion.flags & IORING_CQE_F_MORE) == 0 && completion.result >= 0) {
+    watch(completion.tag.index);
+  }
+}
+
+bool Worker::poll_active() {
+  bool any = false;
+  // By index: handlers may add to the list.
+  for (std::size_t i = 0; i < watched_.size(); ++i) {
+    if (watched_[i].active && watched_[i].pollable->poll() > 0) any = true;
+  }
+  return any;
+}
+
+bool Worker::arm_active() {
+  bool arrived = false;
+  for (std::size_t i = 0; i < watched_.size(); ++i) {
+    if (!watched_[i].active) continue;
+    if (watched_[i].pollable->arm()) {
+      watched_[i].active = false;
+    } else {
+      arrived = true;
+    }
+  }
+  return arrived;
+}
+
+void Worker::flush_all() {
+  for (std::size_t i = 0; i < watched_.size(); ++i) {
+    if (!watched_[i].flush) continue;
+    watched_[i].flush = false;
+    watched_[i].pollable->flush();
+  }
+}
+
+void Worker::watch_mailbox() {
+  io_uring_prep_poll_multishot(&ring_->prepare({kMailboxKind, 0, 0}), mailbox_.wait_fd(), POLLIN);
+}
+
+void Worker::watch(std::uint32_t slot) {
+  if (watched_[slot].pollable->wait_fd() < 0) return;
+  const Tag tag{kArrivalKind, watched_[slot].generation, slot};
+  io_uring_prep_poll_multishot(&ring_->prepare(tag), watched_[slot].pollable->wait_fd(), POLLIN);
+}
+
+void Worker::add(Pollable& pollable) {
+  auto free = std::ranges::find(watched_, nullptr, &Watched::pollable);
+  if (free == watched_.end()) free = watched_.insert(watched_.end(), Watched{});
+  free->pollable = &pollable;
+  free->active = true;
+  pollable.slot_ = static_cast<std::uint32_t>(free - watched_.begin());
+  watch(pollable.slot_);
+}
+
+void Worker::remove(Pollable& pollable) {
+  Watched& watched = find(pollable);
+  for (const std::uint16_t kind : {kArrivalKind, kWritableKind}) {
+    if (pollable.wait_fd() < 0 || (kind == kWritableKind && !watched.writable)) continue;
+    const Tag tag{kind, watched.generation, pollable.slot_};
+    io_uring_prep_poll_remove(&ring_->prepare({kUnwatchKind, 0, 0}), tag.pack());
+  }
+  watched = {.generation = static_cast<std::uint16_t>(watched.generation + 1)};
+}
+
+void Worker::wake(Pollable& pollable) { find(pollable).active = true; }
+
+void Worker::want_flush(Pollable& pollable) { find(pollable).flush = true; }
+
+void Worker::want_writable(Pollable& pollable) {
+  Watched& watched = find(pollable);
+  if (std::exchange(watched.writable, true)) return;
+  const Tag tag{kWritableKind, watched.generation, pollable.slot_};
+  io_uring_prep_poll_add(&ring_->prepare(tag), pollable.wait_fd(), POLLOUT);
+}
+
+Worker::Watched& Worker::find(const Pollable& pollable) {
+  RNBD_ASSERT(pollable.slot_ < watched_.size() && watched_[pollable.slot_].pollable == &pollable);
+  return watched_[pollable.slot_];
+}
+
+void Worker::add(Timed& timed) { timed_.push_back(&timed); }
+
+void Worker::remove(Timed& timed) { std::erase(timed_, &timed); }
+
+bool Worker::run_timers() {
+  bool any = false;
+  for (std::size_t i = 0; i < timed_.size(); ++i) {
+    if (timed_[i]->deadline() > now_) continue;
+    timed_[i]->on_deadline(now_);
+    any = true;
+  }
+  return any;
+}
+
+TimePoint Worker::next_deadline() const {
+  TimePoint next = kNever;
+  for (const Timed* timed : timed_) next = std::min(next, timed->deadline());
+  return next;
+}
+
+std::uint16_t Worker::add_ring_sink(RingSink& sink) {
+  auto free = std::ranges::find(sinks_, nullptr);
+  if (free == sinks_.end()) free = sinks_.insert(sinks_.end(), nullptr);
+  *free = &sink;
+  return static_cast<std::uint16_t>(kFirstSinkKind + (free - sinks_.begin()));
+}
+
+void Worker::remove_ring_sink(std::uint16_t kind) { sinks_[kind - kFirstSinkKind] = nullptr; }
+
+}  // namespace rnbd
