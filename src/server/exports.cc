@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "server/exports.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <limits>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "common/assert.h"
+#include "common/limits.h"
+
+namespace rnbd::server {
+namespace {
+
+Result<wire::AccessMode> parse_access(std::uint8_t access) {
+  if (access > std::to_underlying(wire::AccessMode::Migration)) {
+    return fail(EINVAL, fmt::format("unknown access mode {}", access));
+  }
+  return wire::AccessMode{access};
+}
+
+Result<wire::IoMode> parse_io_mode(std::uint8_t io_mode) {
+  if (io_mode > std::to_underlying(wire::IoMode::FileIo)) {
+    return fail(EINVAL, fmt::format("unknown io mode {}", io_mode));
+  }
+  return wire::IoMode{io_mode};
+}
+
+/// How many writers there may be before one more of this kind comes.
+unsigned writers_tolerated(wire::AccessMode access) {
+  switch (access) {
+    case wire::AccessMode::ReadOnly:
+      return std::numeric_limits<unsigned>::max();
+    case wire::AccessMode::ReadWrite:
+      return 0;
+    case wire::AccessMode::Migration:
+      return 1;
+  }
+  return 0;
+}
+
+}  // namespace
+
+Result<Export*> Exports::open(const Session& session, std::string_view name,
+                              std::uint8_t wanted_access, std::uint8_t wanted_io_mode) {
+  if (Export* known = find_open(session.id, name); known != nullptr) return known;
+  const auto access = parse_access(wanted_access);
+  if (!access) return fail(access.error());
+  const auto io_mode = parse_io_mode(wanted_io_mode);
+  if (!io_mode) return fail(io_mode.error());
+  const auto id = free_id(session.id);
+  if (!id) return fail(id.error());
+
+  const auto disk = search_path_.find(session.name, name);
+  if (!disk) return fail(disk.error());
+  if (Status status = admit(*disk, *access); !status) return fail(status.error());
+  auto backend = Backend::open(*disk, *access != wire::AccessMode::ReadOnly, *io_mode);
+  if (!backend) {
+    dismiss(disk->identity(), *access);
+    return fail(backend.error());
+  }
+
+  Export entry{.session = session.id,
+               .session_name = std::string(session.name),
+               .mapping_path = std::string(name),
+               .device_path = disk->path(),
+               .device_id = *id,
+               .identity = disk->identity(),
+               .access = *access,
+               .io_mode = backend->io_mode(),
+               .size_bytes = backend->size_bytes(),
+               .since = std::chrono::system_clock::now(),
+               .state = ExportState::Open,
+               .backend = std::move(*backend)};
+  return &exports_.emplace(Key{session.id, *id}, std::move(entry)).first->second;
+}
+
+Export* Exports::find(std::uint64_t session, std::uint32_t device_id) {
+  const auto found = exports_.find({session, device_id});
+  return found == exports_.end() ? nullptr : &found->second;
+}
+
+Export* Exports::find_open(std::uint64_t session, std::string_view name) {
+  for (auto entry = exports_.lower_bound({session, 0});
+       entry != exports_.end() && entry->first.session == session; ++entry) {
+    Export& found = entry->second;
+    if (found.state == ExportState::Open && found.mapping_path == name) return &found;
+  }
+  return nullptr;
+}
+
+Result<std::uint32_t> Exports::free_id(std::uint64_t session) const {
+  for (std::uint32_t id = 0; id < limits::kMaxDevicesPerSession; ++id) {
+    if (!exports_.contains({session, id})) return id;
+  }
+  return fail(ENOSPC,
+              fmt::format("the session has {} devices open", limits::kMaxDevicesPerSession));
+}
+
+/// Gives a writer its place, or says why there is none.
+Status Exports::admit(const FoundDisk& disk, wire::AccessMode access) {
+  if (access == wire::AccessMode::ReadOnly) return {};
+  const auto found = writers_.find(disk.identity());
+  if (found == writers_.end()) {
+    auto claim = claim_for_writing(disk);
+    if (!claim) return fail(claim.error());
+    writers_.emplace(disk.identity(), Writers{1, std::move(*claim)});
+    return {};
+  }
+  Writers& writers = found->second;
+  if (writers.count > writers_tolerated(access)) {
+    return fail(EPERM, fmt::format("{} already has {}", disk.path(),
+                                   writers.count == 1 ? "a writer" : "two writers"));
+  }
+  ++writers.count;
+  return {};
+}
+
+void Exports::dismiss(const DiskIdentity& disk, wire::AccessMode access) {
+  if (access == wire::AccessMode::ReadOnly) return;
+  const auto found = writers_.find(disk);
+  RNBD_ASSERT(found != writers_.end());
+  if (--found->second.count == 0) writers_.erase(found);
+}
+
+void Exports::drop_disk(Export& entry) {
+  if (!entry.backend) return;
+  entry.backend.reset();
+  dismiss(entry.identity, entry.access);
+}
+
+void Exports::begin_close(std::uint64_t session, std::uint32_t device_id) {
+  Export* entry = find(session, device_id);
+  if (entry != nullptr && entry->state == ExportState::Open) entry->state = ExportState::Closing;
+}
+
+void Exports::close(std::uint64_t session, std::uint32_t device_id) {
+  Export* entry = find(session, device_id);
+  if (entry == nullptr) return;
+  drop_disk(*entry);
+  exports_.erase({session, device_id});
+}
+
+void Exports::force_close(std::uint64_t session, std::uint32_t device_id) {
+  Export* entry = find(session, device_id);
+  if (entry == nullptr) return;
+  drop_disk(*entry);
+  entry->state = ExportState::Closed;
+}
+
+void Exports::close_session(std::uint64_t session) {
+  const auto first = exports_.lower_bound({session, 0});
+  const auto last = exports_.lower_bound({session, limits::kMaxDevicesPerSession});
+  for (auto entry = first; entry != last; ++entry) drop_disk(entry->second);
+  exports_.erase(first, last);
+}
+
+std::vector<const Export*> Exports::list() const {
+  std::vector<const Export*> all;
+  all.reserve(exports_.size());
+  for (const auto& [key, entry] : exports_) all.push_back(&entry);
+  return all;
+}
+
+}  // namespace rnbd::server

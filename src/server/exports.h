@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+// The disks that clients have open, over all sessions, and who may open which: any number of
+// readers, one writer, a second one for a migration. Control thread only.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/result.h"
+#include "common/rnbd_wire.h"
+#include "server/backend.h"
+#include "server/export_path.h"
+
+namespace rnbd::server {
+
+/// The life of an export, in order; Closing is left out when nothing has to be waited for.
+enum class ExportState : std::uint8_t {
+  Open,     ///< requests are served
+  Closing,  ///< no new requests; the control plane waits for those on the way
+  Closed,   ///< by the administrator: only the id is kept, until the client gives it back
+};
+
+/// One disk, opened by one session under one name.
+struct Export {
+  std::uint64_t session = 0;
+  std::string session_name;
+  std::string mapping_path;  ///< the name the client used
+  std::string device_path;   ///< the disk on this host
+  std::uint32_t device_id = 0;
+  DiskIdentity identity;
+  wire::AccessMode access = wire::AccessMode::ReadOnly;
+  wire::IoMode io_mode = wire::IoMode::ServerDefault;  ///< in use
+  std::uint64_t size_bytes = 0;
+  std::chrono::system_clock::time_point since;
+  ExportState state = ExportState::Open;
+  std::optional<Backend> backend;  ///< none when Closed
+};
+
+class Exports {
+ public:
+  struct Session {
+    std::uint64_t id = 0;
+    std::string_view name;
+  };
+
+  explicit Exports(SearchPath search_path) : search_path_(std::move(search_path)) {}
+
+  /// Opens a disk for a session. A name that the session has open already answers what there is,
+  /// whatever `access` says. The answer stays in place until it is closed. `access` and `io_mode`
+  /// are what the client sent.
+  /// Errors: EINVAL for an unknown `access` or `io_mode`; EPERM if there are writers enough; EBUSY
+  /// if a writer asks for a block device that is in use on this host; ENOSPC if the session has no
+  /// device id left; those of SearchPath::find and Backend::open.
+  Result<Export*> open(const Session& session, std::string_view name, std::uint8_t access,
+                       std::uint8_t io_mode);
+
+  /// Null if there is no such export.
+  Export* find(std::uint64_t session, std::uint32_t device_id);
+
+  /// From now on the name is free for another open(); the id, and a writer's place, are not yet.
+  void begin_close(std::uint64_t session, std::uint32_t device_id);
+
+  /// Closes the disk and frees the id. No request uses the disk any more. What is not there is
+  /// fine.
+  void close(std::uint64_t session, std::uint32_t device_id);
+
+  /// As close(), but keeps the id: the client's requests must go on failing, not reach whatever
+  /// would be opened under that id next.
+  void force_close(std::uint64_t session, std::uint32_t device_id);
+
+  /// Closes everything a session has. No request uses any of it.
+  void close_session(std::uint64_t session);
+
+  /// In the order of sessions and ids.
+  [[nodiscard]] std::vector<const Export*> list() const;
+
+ private:
+  /// What the exports of one disk share while it has writers.
+  struct Writers {
+    unsigned count = 0;
+    UniqueFd claim;  ///< keeps others on this host from mounting the disk
+  };
+  struct Key {
+    std::uint64_t session = 0;
+    std::uint32_t device_id = 0;
+    friend auto operator<=>(const Key&, const Key&) = default;
+  };
+
+  Export* find_open(std::uint64_t session, std::string_view name);
+  Result<std::uint32_t> free_id(std::uint64_t session) const;
+  Status admit(const FoundDisk& disk, wire::AccessMode access);
+  void dismiss(const DiskIdentity& disk, wire::AccessMode access);
+  void drop_disk(Export& entry);
+
+  SearchPath search_path_;
+  std::map<Key, Export> exports_;
+  std::map<DiskIdentity, Writers> writers_;
+};
+
+}  // namespace rnbd::server

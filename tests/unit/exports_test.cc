@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: Apache-2.0
+// Who may open what: the kernel's access rules over sessions, ids, and the ends of exports.
+#include "server/exports.h"
+
+#include <cerrno>
+#include <string>
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include "common/limits.h"
+#include "unit/test_disk.h"
+
+namespace rnbd::server {
+namespace {
+
+using wire::AccessMode;
+using wire::IoMode;
+
+constexpr Exports::Session kAlice{1, "alice"};
+constexpr Exports::Session kBob{2, "bob"};
+constexpr Exports::Session kCarol{3, "carol"};
+
+class ExportsTable : public testing::Test {
+ protected:
+  ExportsTable() { (void)directory_.make_file("disk", 1 << 20); }
+
+  Result<Export*> open(const Exports::Session& session, AccessMode access,
+                       const std::string& name = "disk") {
+    return exports_.open(session, name, static_cast<std::uint8_t>(access),
+                         static_cast<std::uint8_t>(IoMode::ServerDefault));
+  }
+  /// 0, or the errno of open().
+  int try_open(const Exports::Session& session, AccessMode access,
+               const std::string& name = "disk") {
+    const auto opened = open(session, access, name);
+    return opened ? 0 : opened.error().code;
+  }
+
+  test::TempDirectory directory_;
+  Exports exports_{*SearchPath::create(directory_.path().string())};
+};
+
+TEST_F(ExportsTable, ReadersAreUnlimited) {
+  EXPECT_EQ(try_open(kAlice, AccessMode::ReadOnly), 0);
+  EXPECT_EQ(try_open(kBob, AccessMode::ReadOnly), 0);
+  EXPECT_EQ(try_open(kCarol, AccessMode::ReadWrite), 0);
+}
+
+TEST_F(ExportsTable, ReadersMayComeAfterAWriter) {
+  EXPECT_EQ(try_open(kAlice, AccessMode::ReadWrite), 0);
+  EXPECT_EQ(try_open(kBob, AccessMode::ReadOnly), 0);
+}
+
+TEST_F(ExportsTable, ThereIsOneWriter) {
+  EXPECT_EQ(try_open(kAlice, AccessMode::ReadWrite), 0);
+  EXPECT_EQ(try_open(kBob, AccessMode::ReadWrite), EPERM);
+}
+
+TEST_F(ExportsTable, MigrationLetsASecondWriterInAndNoThird) {
+  EXPECT_EQ(try_open(kAlice, AccessMode::ReadWrite), 0);
+  EXPECT_EQ(try_open(kBob, AccessMode::Migration), 0);
+  EXPECT_EQ(try_open(kCarol, AccessMode::Migration), EPERM);
+  EXPECT_EQ(try_open(kCarol, AccessMode::ReadWrite), EPERM);
+  EXPECT_EQ(try_open(kCarol, AccessMode::ReadOnly), 0);
+}
+
+TEST_F(ExportsTable, MigrationMayBeTheFirstWriter) {
+  EXPECT_EQ(try_open(kAlice, AccessMode::Migration), 0);
+  EXPECT_EQ(try_open(kBob, AccessMode::ReadWrite), EPERM);
+  EXPECT_EQ(try_open(kBob, AccessMode::Migration), 0);
+}
+
+TEST_F(ExportsTable, WritersAreCountedByDiskNotByName) {
+  std::filesystem::create_symlink("disk", directory_.path() / "alias");
+  EXPECT_EQ(try_open(kAlice, AccessMode::ReadWrite, "disk"), 0);
+  EXPECT_EQ(try_open(kBob, AccessMode::ReadWrite, "alias"), EPERM);
+  EXPECT_EQ(try_open(kAlice, AccessMode::ReadWrite, "alias"), EPERM);
+}
+
+TEST_F(ExportsTable, AWritersPlaceIsFreeOnceItHasClosed) {
+  const auto alice = open(kAlice, AccessMode::ReadWrite);
+  ASSERT_TRUE(alice);
+  const std::uint32_t id = (*alice)->device_id;
+  exports_.begin_close(kAlice.id, id);
+  EXPECT_EQ(try_open(kBob, AccessMode::ReadWrite), EPERM) << "its last writes are still on the way";
+  exports_.close(kAlice.id, id);
+  EXPECT_EQ(try_open(kBob, AccessMode::ReadWrite), 0);
+}
+
+TEST_F(ExportsTable, AFailedOpenTakesNoWritersPlace) {
+  (void)directory_.make_file("empty", 0);
+  EXPECT_EQ(try_open(kAlice, AccessMode::ReadWrite, "empty"), EINVAL);
+  std::filesystem::resize_file(directory_.path() / "empty", 4096);
+  EXPECT_EQ(try_open(kBob, AccessMode::ReadWrite, "empty"), 0);
+}
+
+TEST_F(ExportsTable, RefusesUnknownModes) {
+  const auto access = exports_.open(kAlice, "disk", 3, 0);
+  ASSERT_FALSE(access);
+  EXPECT_EQ(access.error().code, EINVAL);
+  const auto io_mode = exports_.open(kAlice, "disk", 0, 3);
+  ASSERT_FALSE(io_mode);
+  EXPECT_EQ(io_mode.error().code, EINVAL);
+  EXPECT_TRUE(exports_.list().empty());
+}
+
+TEST_F(ExportsTable, PassesErrorsOfNamesOn) {
+  EXPECT_EQ(try_open(kAlice, AccessMode::ReadOnly, "nothing"), ENOENT);
+  EXPECT_EQ(try_open(kAlice, AccessMode::ReadOnly, "../disk"), EINVAL);
+}
+
+TEST_F(ExportsTable, ANameOpenedAgainAnswersTheSameExport) {
+  const auto first = open(kAlice, AccessMode::ReadWrite);
+  ASSERT_TRUE(first);
+  const auto again = exports_.open(kAlice, "disk", 77, 77);
+  ASSERT_TRUE(again);
+  EXPECT_EQ(*again, *first);
+  EXPECT_EQ((*again)->access, AccessMode::ReadWrite);
+  EXPECT_EQ(exports_.list().size(), 1U);
+}
+
+TEST_F(ExportsTable, IdsCountFromZeroInEachSessionAndAreUsedAgain) {
+  (void)directory_.make_file("other", 4096);
+  EXPECT_EQ((*open(kAlice, AccessMode::ReadOnly, "disk"))->device_id, 0U);
+  EXPECT_EQ((*open(kAlice, AccessMode::ReadOnly, "other"))->device_id, 1U);
+  EXPECT_EQ((*open(kBob, AccessMode::ReadOnly, "other"))->device_id, 0U);
+  exports_.close(kAlice.id, 0);
+  EXPECT_EQ(exports_.find(kAlice.id, 0), nullptr);
+  EXPECT_EQ((*open(kAlice, AccessMode::ReadOnly, "disk"))->device_id, 0U);
+}
+
+TEST_F(ExportsTable, ASessionHasSoManyIds) {
+  for (std::uint32_t i = 0; i < limits::kMaxDevicesPerSession; ++i) {
+    const std::string name = fmt::format("disk{}", i);
+    std::filesystem::create_hard_link(directory_.path() / "disk", directory_.path() / name);
+    ASSERT_EQ(try_open(kAlice, AccessMode::ReadOnly, name), 0) << i;
+  }
+  EXPECT_EQ(try_open(kAlice, AccessMode::ReadOnly, "disk"), ENOSPC);
+  EXPECT_EQ(try_open(kBob, AccessMode::ReadOnly, "disk"), 0);
+}
+
+TEST_F(ExportsTable, ClosingFreesTheNameAtOnceAndTheIdLater) {
+  const auto first = open(kAlice, AccessMode::ReadOnly);
+  ASSERT_TRUE(first);
+  exports_.begin_close(kAlice.id, 0);
+  EXPECT_EQ(exports_.find(kAlice.id, 0)->state, ExportState::Closing);
+  const auto second = open(kAlice, AccessMode::ReadOnly);
+  ASSERT_TRUE(second);
+  EXPECT_EQ((*second)->device_id, 1U);
+}
+
+TEST_F(ExportsTable, ForcedCloseKeepsTheIdAndNothingElse) {
+  ASSERT_EQ(try_open(kAlice, AccessMode::ReadWrite), 0);
+  exports_.force_close(kAlice.id, 0);
+  const Export* closed = exports_.find(kAlice.id, 0);
+  ASSERT_NE(closed, nullptr);
+  EXPECT_EQ(closed->state, ExportState::Closed);
+  EXPECT_FALSE(closed->backend);
+  EXPECT_EQ(try_open(kBob, AccessMode::ReadWrite), 0);
+  const auto again = open(kAlice, AccessMode::ReadOnly);
+  ASSERT_TRUE(again);
+  EXPECT_EQ((*again)->device_id, 1U);
+  exports_.close(kAlice.id, 0);
+  EXPECT_EQ(exports_.find(kAlice.id, 0), nullptr);
+}
+
+TEST_F(ExportsTable, ClosingASessionClosesAllItHasAndNothingElse) {
+  (void)directory_.make_file("other", 4096);
+  ASSERT_EQ(try_open(kAlice, AccessMode::ReadWrite, "disk"), 0);
+  ASSERT_EQ(try_open(kAlice, AccessMode::ReadWrite, "other"), 0);
+  ASSERT_EQ(try_open(kBob, AccessMode::ReadOnly, "disk"), 0);
+  exports_.force_close(kAlice.id, 1);
+  exports_.close_session(kAlice.id);
+  const auto left = exports_.list();
+  ASSERT_EQ(left.size(), 1U);
+  EXPECT_EQ(left[0]->session_name, "bob");
+  EXPECT_EQ(try_open(kCarol, AccessMode::ReadWrite, "disk"), 0);
+  EXPECT_EQ(try_open(kCarol, AccessMode::ReadWrite, "other"), 0);
+}
+
+TEST_F(ExportsTable, ClosingWhatIsNotThereIsFine) {
+  exports_.begin_close(kAlice.id, 7);
+  exports_.close(kAlice.id, 7);
+  exports_.force_close(kAlice.id, 7);
+  exports_.close_session(kAlice.id);
+  EXPECT_TRUE(exports_.list().empty());
+}
+
+TEST_F(ExportsTable, ListsWhatPeopleAskFor) {
+  std::filesystem::create_symlink("disk", directory_.path() / "alias");
+  const auto before = std::chrono::system_clock::now();
+  const auto opened = exports_.open(kAlice, "/alias", 1, 2);
+  ASSERT_TRUE(opened);
+  const auto all = exports_.list();
+  ASSERT_EQ(all.size(), 1U);
+  EXPECT_EQ(all[0]->device_path, (directory_.path() / "disk").string());
+  EXPECT_EQ(all[0]->mapping_path, "/alias");
+  EXPECT_EQ(all[0]->session_name, "alice");
+  EXPECT_EQ(all[0]->access, AccessMode::ReadWrite);
+  EXPECT_EQ(all[0]->io_mode, IoMode::FileIo);
+  EXPECT_EQ(all[0]->size_bytes, 1U << 20);
+  EXPECT_EQ(all[0]->state, ExportState::Open);
+  EXPECT_GE(all[0]->since, before);
+}
+
+TEST(ExportsOnBlockDevice, WritersClaimTheDeviceTogether) {
+  RNBD_REQUIRE_BLOCK_DEVICE();
+  const std::string name = *test::block_device();
+  const FoundDisk disk = test::find_disk(name);
+  Exports exports(*SearchPath::create("/"));
+  ASSERT_TRUE(exports.open(kAlice, name, 0, 0));
+  EXPECT_TRUE(claim_for_writing(disk)) << "a reader claims nothing";
+  ASSERT_TRUE(exports.open(kBob, name, 1, 0));
+  ASSERT_TRUE(exports.open(kCarol, name, 2, 0)) << "the claim is the server's, not the session's";
+  EXPECT_FALSE(claim_for_writing(disk));
+  exports.close_session(kBob.id);
+  EXPECT_FALSE(claim_for_writing(disk)) << "one writer is left";
+  exports.close_session(kCarol.id);
+  EXPECT_TRUE(claim_for_writing(disk));
+}
+
+TEST(ExportsOnBlockDevice, RefusesToWriteWhatIsInUseHere) {
+  RNBD_REQUIRE_BLOCK_DEVICE();
+  const std::string name = *test::block_device();
+  const auto in_use = claim_for_writing(test::find_disk(name));
+  ASSERT_TRUE(in_use);
+  Exports exports(*SearchPath::create("/"));
+  const auto writer = exports.open(kAlice, name, 1, 0);
+  ASSERT_FALSE(writer);
+  EXPECT_EQ(writer.error().code, EBUSY);
+  EXPECT_TRUE(exports.open(kAlice, name, 0, 0));
+}
+
+}  // namespace
+}  // namespace rnbd::server
