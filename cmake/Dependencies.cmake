@@ -6,6 +6,7 @@ find_package(spdlog REQUIRED)
 find_package(fmt REQUIRED)
 find_package(CLI11 REQUIRED)
 find_package(nlohmann_json REQUIRED)
+find_package(tomlplusplus REQUIRED)
 find_package(Boost 1.81 REQUIRED) # headers only: Asio
 pkg_check_modules(VERBS REQUIRED IMPORTED_TARGET libibverbs librdmacm)
 pkg_check_modules(NETLINK REQUIRED IMPORTED_TARGET libnl-3.0 libnl-genl-3.0)

@@ -76,9 +76,9 @@ inline constexpr std::array<std::string_view, 4> kLogLevels = {"debug", "info", 
 /// EINVAL, with a message that begins with the option's name.
 inline Status check_log_level(std::string_view level) {
   if (std::ranges::find(kLogLevels, level) != kLogLevels.end()) return {};
-  return fail(EINVAL, fmt::format("log_level must be one of {}, not '{}'{}",
-                                  fmt::join(kLogLevels, ", "), level,
-                                  did_you_mean(level, kLogLevels)));
+  return fail(EINVAL,
+              fmt::format("log_level must be one of {}, not '{}'{}", fmt::join(kLogLevels, ", "),
+                          level, did_you_mean(level, kLogLevels)));
 }
 
 }  // namespace rnbd

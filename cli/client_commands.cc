@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/client_commands.h"
+
+#include <string>
+#include <vector>
+
+#include "cli/program.h"
+#include "common/control/sockets.h"
+#include "common/control/verbs.h"
+#include "common/words.h"
+
+namespace rnbd::cli {
+namespace {
+
+// A map may try several addresses, each with a time limit of its own in the daemon; an unmap waits
+// until what was written is on the server's disk.
+constexpr double kMapSeconds = 120;
+constexpr double kUnmapSeconds = 30;
+
+constexpr const char* kMapWords =
+    "Words, in any order:\n"
+    "  server=ip:ADDR|gid:GID   or   sessname=NAME path=[SRC@]DST [path=…]\n"
+    "  device_path=NAME         the server's name of the device\n"
+    "  [dest_port=PORT] [access_mode=ro|rw|migration] [input_mode=mq|rq]\n"
+    "  [io_mode=fileio|blockio] [device=/dev/nbdN]";
+
+class ClientCommands {
+ public:
+  using RunDaemon = std::function<int(const client::DaemonOptions&)>;
+
+  explicit ClientCommands(const RunDaemon& run_daemon)
+      : run_daemon_(run_daemon),
+        program_("rnbd-client", "Maps block devices of RNBD servers", control::kClientSocket) {
+    add_map();
+    add_unmap();
+    program_.add_list(ListKind::Client);
+    add_daemon();
+  }
+
+  int run(int argc, const char* const* argv) { return program_.run(argc, argv); }
+
+ private:
+  void add_map() {
+    CLI::App& verb = program_.add_verb(control::kMapVerb, "Map a device; prints its node",
+                                       [this] { return map(); });
+    verb.add_option("words", words_, "What to map, see below")->type_name("KEY=VALUE");
+    program_.add_timeout(verb, kMapSeconds);
+    verb.footer(kMapWords);
+  }
+
+  void add_unmap() {
+    CLI::App& verb = program_.add_verb(
+        control::kUnmapVerb, "Unmap a device; returns when it is gone", [this] { return unmap(); });
+    verb.add_option("device", unmap_.device, "Node to unmap")->type_name("/dev/nbdN");
+    verb.add_flag("--force", unmap_.force, "Even if it is in use: fail what is in flight");
+    program_.add_timeout(verb, kUnmapSeconds);
+  }
+
+  void add_daemon() {
+    CLI::App& verb = program_.add_verb("daemon", "Run the daemon in the foreground",
+                                       [this] { return daemon(); });
+    verb.add_option("--log-level", options_.log_level, "debug, info, warning or error [info]")
+        ->type_name("LEVEL");
+  }
+
+  Ended map() {
+    if (words_.empty()) return usage_failure("what to map?", "see rnbd-client map --help");
+    const auto result = program_.ask(control::kMapVerb, control::map_args(words_));
+    if (!result) return std::unexpected(result.error());
+    const auto device = control::read_map_result(*result);
+    if (!device) return std::unexpected(control::to_failure(device.error()));
+    return print_result(*device + '\n');
+  }
+
+  Ended unmap() {
+    if (unmap_.device.empty()) {
+      return usage_failure("which device?", "rnbd-client list shows what is mapped");
+    }
+    const auto result = program_.ask(control::kUnmapVerb, control::to_json(unmap_));
+    if (!result) return std::unexpected(result.error());
+    return 0;
+  }
+
+  Ended daemon() {
+    if (auto known = check_log_level(options_.log_level); !known) {
+      return usage_failure(known.error().message);
+    }
+    options_.control_path = program_.control().value_or(options_.control_path);
+    return run_daemon_(options_);
+  }
+
+  const RunDaemon& run_daemon_;
+  Program program_;
+  std::vector<std::string> words_;
+  control::UnmapArgs unmap_;
+  client::DaemonOptions options_;
+};
+
+}  // namespace
+
+int run_client(int argc, const char* const* argv,
+               const std::function<int(const client::DaemonOptions&)>& run_daemon) {
+  return ClientCommands(run_daemon).run(argc, argv);
+}
+
+}  // namespace rnbd::cli

@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+// The table that `list` prints from a daemon's answer. Pure.
+#pragma once
+
+#include <string>
+
+#include "common/control/messages.h"
+
+namespace rnbd::cli {
+
+enum class ListKind { Client, Server };  ///< the server's has a column CLIENT more
+
+/// `result` as verbs.h describes it. A field that is missing or of the wrong type shows as "-".
+std::string list_table(const control::Json& result, ListKind kind, bool headers);
+
+}  // namespace rnbd::cli

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/program.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <span>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "cli/output.h"
+#include "common/control/client.h"
+#include "common/control/verbs.h"
+#include "common/words.h"
+
+namespace rnbd::cli {
+namespace {
+
+constexpr double kDefaultTimeout = 10;
+constexpr double kLongestTimeout = 24 * 3600;
+
+constexpr const char* kFooter =
+    "Exit codes: 0 ok, 1 other error, 2 usage, 3 already there, 4 not there, 5 in use,\n"
+    "6 refused, 7 server unreachable, 8 timed out, 9 protocol, 10 daemon not running,\n"
+    "11 partly done, 12 configuration invalid";
+
+/// CLI11's messages may have several lines; ours have one.
+std::string one_line(std::string text) {
+  while (text.ends_with('\n')) text.pop_back();
+  std::ranges::replace(text, '\n', ' ');
+  return text;
+}
+
+bool wants_json(std::span<const char* const> arguments) {
+  return std::ranges::any_of(arguments, [](std::string_view a) { return a == "--json"; });
+}
+
+std::vector<std::string> option_names(const CLI::App& app) {
+  std::vector<std::string> names;
+  for (const CLI::Option* option : app.get_options()) {
+    for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
+  }
+  return names;
+}
+
+std::string suggestion(const std::string& word, const std::vector<std::string>& names) {
+  const std::vector<std::string_view> views(names.begin(), names.end());
+  return did_you_mean(word, views);
+}
+
+}  // namespace
+
+std::unexpected<control::Failure> usage_failure(std::string message, std::string hint) {
+  return std::unexpected(
+      control::Failure{{EINVAL, std::move(message)}, control::ExitCode::Usage, std::move(hint)});
+}
+
+Ended print_result(const std::string& text) {
+  if (auto printed = print(text); !printed) {
+    return std::unexpected(control::to_failure(printed.error()));
+  }
+  return 0;
+}
+
+Program::Program(std::string name, const std::string& description, std::string default_socket)
+    : name_(std::move(name)), default_socket_(std::move(default_socket)), app_(description, name_) {
+  // What CLI11 does not know is left to check_all_understood(), which can name the nearest.
+  app_.require_subcommand(0, 1)->allow_extras()->fallthrough();
+  app_.set_version_flag("--version", fmt::format("{} {}", name_, RNBD_VERSION));
+  app_.add_option("--control", control_, "The daemon's control socket [" + default_socket_ + "]")
+      ->type_name("PATH");
+  app_.footer(kFooter);
+}
+
+CLI::App& Program::add_verb(const std::string& verb, const std::string& help,
+                            std::function<Ended()> action) {
+  CLI::App& added = *app_.add_subcommand(verb, help);
+  actions_[&added] = std::move(action);
+  return added;
+}
+
+void Program::add_list(ListKind kind) {
+  CLI::App& verb =
+      add_verb(control::kListVerb, "List the mapped devices", [this, kind] { return list(kind); });
+  verb.add_flag("--json", json_, "Print JSON; errors too, as {\"error\":{…}}");
+  verb.add_flag("--noheaders", no_headers_, "Print no line with the columns' titles");
+}
+
+void Program::add_timeout(CLI::App& verb, double fallback) {
+  timeouts_[&verb] = fallback;
+  verb.add_option("--timeout", timeout_seconds_,
+                  fmt::format("How long to wait for the daemon [{} s]", fallback))
+      ->type_name("SECONDS")
+      ->check(CLI::Range(0.001, kLongestTimeout));
+}
+
+control::Outcome Program::ask(const std::string& verb, control::Json args) {
+  auto client =
+      control::Client::connect({name_, control_.value_or(default_socket_), default_socket_});
+  if (!client) return std::unexpected(std::move(client.error()));
+  const std::chrono::duration<double> timeout(timeout_seconds_);
+  return client->call({verb, std::move(args)},
+                      std::chrono::ceil<std::chrono::milliseconds>(timeout));
+}
+
+Ended Program::list(ListKind kind) {
+  const auto result = ask(control::kListVerb, control::Json::object());
+  if (!result) return std::unexpected(result.error());
+  if (auto checked = control::check_list_result(*result); !checked) {
+    return std::unexpected(control::to_failure(checked.error()));
+  }
+  return print_result(json_ ? json_text(*result) : list_table(*result, kind, !no_headers_));
+}
+
+int Program::run(int argc, const char* const* argv) {
+  std::string verb;
+  const Ended ended = run_verb(argc, argv, verb);
+  if (ended) return *ended;
+  const control::Failure& failure = ended.error();
+  if (wants_json({argv, static_cast<std::size_t>(argc)})) {
+    // If stdout is gone, stderr and the exit code still tell.
+    static_cast<void>(print(failure_json(failure)));
+  }
+  std::fputs(failure_text(name_, verb, failure).c_str(), stderr);
+  return std::to_underlying(failure.exit);
+}
+
+Ended Program::run_verb(int argc, const char* const* argv, std::string& verb) {
+  std::optional<control::Failure> mistake;
+  try {
+    app_.parse(argc, argv);
+  } catch (const CLI::Success& asked_for_help) {
+    return app_.exit(asked_for_help);
+  } catch (const CLI::ParseError& error) {
+    mistake = usage_failure(one_line(error.what())).error();
+  }
+  const auto chosen = app_.get_subcommands();
+  const CLI::App* parsed = chosen.empty() ? nullptr : chosen.front();
+  if (parsed != nullptr) verb = parsed->get_name();
+  if (mistake) return std::unexpected(*mistake);
+  if (auto understood = check_all_understood(parsed); !understood) {
+    return std::unexpected(understood.error());
+  }
+  if (parsed == nullptr) return usage_failure("which verb?", "see " + name_ + " --help");
+  if (timeout_seconds_ == 0) {
+    const auto found = timeouts_.find(parsed);
+    timeout_seconds_ = found == timeouts_.end() ? kDefaultTimeout : found->second;
+  }
+  return actions_.at(parsed)();
+}
+
+std::expected<void, control::Failure> Program::check_all_understood(const CLI::App* verb) const {
+  const std::vector<std::string> unknown = app_.remaining(true);
+  if (unknown.empty()) return {};
+  const std::string& word = unknown.front();
+  if (word.starts_with('-')) {
+    std::vector<std::string> names = option_names(app_);
+    if (verb != nullptr) std::ranges::copy(option_names(*verb), std::back_inserter(names));
+    return usage_failure(fmt::format("unknown option '{}'{}", word, suggestion(word, names)));
+  }
+  if (verb != nullptr) return usage_failure(fmt::format("unexpected word '{}'", word));
+  std::vector<std::string> verbs;
+  for (const auto& [app, action] : actions_) verbs.push_back(app->get_name());
+  return usage_failure(fmt::format("unknown verb '{}'{}", word, suggestion(word, verbs)),
+                       "see " + name_ + " --help");
+}
+
+}  // namespace rnbd::cli

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+// What both commands share: the command line with its verbs, asking the daemon, and telling of
+// failures. Lives on the main thread, for as long as main runs.
+#pragma once
+
+#include <chrono>
+#include <expected>
+#include <functional>
+#include <map>
+#include <string>
+
+#include <CLI/CLI.hpp>
+
+#include "cli/list.h"
+#include "common/control/messages.h"
+
+namespace rnbd::cli {
+
+/// How a verb ends: with an exit code of its own, or with what to tell.
+using Ended = std::expected<int, control::Failure>;
+
+class Program {
+ public:
+  /// `name` is the program's and its systemd unit's.
+  Program(std::string name, const std::string& description, std::string default_socket);
+
+  /// A verb that does `action` once the command line is understood. Add its options to what comes
+  /// back; positional arguments go there too and are checked by `action`, not required.
+  CLI::App& add_verb(const std::string& verb, const std::string& help,
+                     std::function<Ended()> action);
+
+  /// `list [--json] [--noheaders]`.
+  void add_list(ListKind kind);
+
+  /// Adds --timeout to `verb`, which otherwise waits for `fallback` seconds.
+  void add_timeout(CLI::App& verb, double fallback);
+
+  /// Asks the daemon and waits for its answer. Does nothing else: no output.
+  control::Outcome ask(const std::string& verb, control::Json args);
+
+  /// --control, or nothing.
+  [[nodiscard]] const std::optional<std::string>& control() const { return control_; }
+
+  /// Understands the arguments, does the verb and returns the exit code.
+  int run(int argc, const char* const* argv);
+
+ private:
+  Ended run_verb(int argc, const char* const* argv, std::string& verb);
+  Ended list(ListKind kind);
+  std::expected<void, control::Failure> check_all_understood(const CLI::App* verb) const;
+
+  std::string name_;
+  std::string default_socket_;
+  CLI::App app_;
+  std::map<const CLI::App*, std::function<Ended()>> actions_;
+  std::optional<std::string> control_;
+  double timeout_seconds_ = 0;  ///< of the verb in hand
+  std::map<const CLI::App*, double> timeouts_;
+  bool json_ = false;
+  bool no_headers_ = false;
+};
+
+/// A mistake on the command line: exit code 2.
+std::unexpected<control::Failure> usage_failure(std::string message, std::string hint = {});
+
+/// Prints a result; a verb's last step.
+Ended print_result(const std::string& text);
+
+}  // namespace rnbd::cli

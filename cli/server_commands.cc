@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/server_commands.h"
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "cli/program.h"
+#include "common/control/sockets.h"
+#include "common/words.h"
+#include "server/config_file.h"
+#include "server/daemon_options.h"
+
+namespace rnbd::cli {
+namespace {
+
+using server::DaemonOptions;
+
+/// What the command line says; what it leaves out comes from the file, or is the default.
+struct DaemonArguments {
+  std::optional<std::string> config_file;
+  std::optional<std::int64_t> port_nr;
+  std::optional<std::string> dev_search_path;
+  std::optional<std::int64_t> sess_queue_depth;
+  std::optional<std::int64_t> max_io_size;
+  std::optional<std::string> always_invalidate;
+  std::optional<std::string> log_level;
+};
+
+template <typename Value, typename Argument, typename Check>
+Status override_with(const std::optional<Argument>& argument, Check check, Value& value) {
+  if (!argument) return {};
+  if (auto checked = check(*argument); !checked) return checked;
+  value = static_cast<Value>(*argument);
+  return {};
+}
+
+Status override_switch(const std::optional<std::string>& argument, bool& value) {
+  constexpr std::array<std::string_view, 4> kYes = {"yes", "y", "Y", "true"};
+  constexpr std::array<std::string_view, 4> kNo = {"no", "n", "N", "false"};
+  if (!argument) return {};
+  const bool yes = std::ranges::find(kYes, *argument) != kYes.end();
+  if (!yes && std::ranges::find(kNo, *argument) == kNo.end()) {
+    return fail(EINVAL, "always_invalidate must be yes or no, not '" + *argument + "'");
+  }
+  value = yes;
+  return {};
+}
+
+Status override_all(const DaemonArguments& arguments, const std::optional<std::string>& control,
+                    DaemonOptions& options) {
+  for (const Status& status :
+       {override_with(control, server::check_control, options.control_path),
+        override_with(arguments.port_nr, server::check_port_nr, options.port_nr),
+        override_with(arguments.dev_search_path, server::check_dev_search_path,
+                      options.dev_search_path),
+        override_with(arguments.sess_queue_depth, server::check_sess_queue_depth,
+                      options.sess_queue_depth),
+        override_with(arguments.max_io_size, server::check_max_io_size, options.max_io_size),
+        override_switch(arguments.always_invalidate, options.always_invalidate),
+        override_with(arguments.log_level, check_log_level, options.log_level)}) {
+    if (!status) return status;
+  }
+  return {};
+}
+
+std::unexpected<control::Failure> config_failure(Error error) {
+  return std::unexpected(control::Failure{std::move(error), control::ExitCode::ConfigInvalid, {}});
+}
+
+/// Defaults, then the file, then the command line.
+std::expected<DaemonOptions, control::Failure> daemon_options(
+    const DaemonArguments& arguments, const std::optional<std::string>& control) {
+  DaemonOptions options;
+  if (arguments.config_file) {
+    if (auto loaded = server::load_config(*arguments.config_file, options); !loaded) {
+      return config_failure(loaded.error());
+    }
+  }
+  if (auto merged = override_all(arguments, control, options); !merged) {
+    return usage_failure(merged.error().message);
+  }
+  const auto fits = server::check_immediate(options.sess_queue_depth, options.max_io_size);
+  if (fits) return options;
+  if (!arguments.config_file) return usage_failure(fits.error().message);
+  return config_failure({EINVAL, *arguments.config_file + ": " + fits.error().message});
+}
+
+class ServerCommands {
+ public:
+  using RunDaemon = std::function<int(const DaemonOptions&)>;
+
+  explicit ServerCommands(const RunDaemon& run_daemon)
+      : run_daemon_(run_daemon),
+        program_("rnbd-server", "Exports block devices and files over RDMA, as RNBD",
+                 control::kServerSocket) {
+    add_daemon();
+    program_.add_list(ListKind::Server);
+  }
+
+  int run(int argc, const char* const* argv) { return program_.run(argc, argv); }
+
+ private:
+  void add_daemon() {
+    CLI::App& verb = program_.add_verb("daemon", "Run the daemon in the foreground",
+                                       [this] { return daemon(); });
+    verb.add_option("--config", arguments_.config_file,
+                    "TOML file with the options below, dashes as underscores")
+        ->type_name("FILE");
+    verb.add_option("--port-nr", arguments_.port_nr, "Port to listen on [1234]")->type_name("N");
+    verb.add_option("--dev-search-path", arguments_.dev_search_path,
+                    "Devices are named below it; may hold %SESSNAME% [/]")
+        ->type_name("DIR");
+    verb.add_option("--sess-queue-depth", arguments_.sess_queue_depth,
+                    "Requests in flight for each session [512]")
+        ->type_name("N");
+    verb.add_option("--max-io-size", arguments_.max_io_size,
+                    "Bytes of one I/O, a multiple of 4096 [126976]")
+        ->type_name("BYTES");
+    verb.add_option("--always-invalidate", arguments_.always_invalidate,
+                    "A new key for a buffer after each I/O [yes]")
+        ->type_name("yes|no");
+    verb.add_option("--log-level", arguments_.log_level, "debug, info, warning or error [info]")
+        ->type_name("LEVEL");
+  }
+
+  Ended daemon() {
+    const auto options = daemon_options(arguments_, program_.control());
+    if (!options) return std::unexpected(options.error());
+    return run_daemon_(*options);
+  }
+
+  const RunDaemon& run_daemon_;
+  Program program_;
+  DaemonArguments arguments_;
+};
+
+}  // namespace
+
+int run_server(int argc, const char* const* argv,
+               const std::function<int(const DaemonOptions&)>& run_daemon) {
+  return ServerCommands(run_daemon).run(argc, argv);
+}
+
+}  // namespace rnbd::cli

@@ -1,0 +1,78 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# Installs the Debian 12 packages that building and testing need; does nothing, and says nothing, when all are there.
+#
+#   scripts/install-deps.sh [--build] [--vm] [--tidy]
+#
+#   --build  to compile the project and run its unit tests
+#   --vm     for the virtual machines of tests/vm (the guests run the host's programs, so theirs are here too)
+#   --tidy   clang-tidy, clang-format and clang with its sanitizer and fuzzer libraries
+#
+# Without a word: --build --vm.
+
+set -euo pipefail
+
+readonly build=(
+    g++ cmake ninja-build pkg-config ccache git ca-certificates
+    librdmacm-dev libibverbs-dev libnl-3-dev libnl-genl-3-dev liburing-dev
+    libboost1.81-dev libspdlog-dev libcli11-dev nlohmann-json3-dev
+    libgtest-dev libgmock-dev
+)
+readonly vm=(
+    qemu-system-x86 busybox-static cpio kmod python3 util-linux iproute2
+    ibverbs-providers ibverbs-utils rdmacm-utils
+    fio nbd-client qemu-utils
+    e2fsprogs xfsprogs dosfstools fdisk parted
+)
+readonly tidy=(clang-tidy-19 clang-format-19 clang-19 libclang-rt-19-dev)
+
+fail() {
+    echo "install-deps: $*" >&2
+    exit 1
+}
+
+usage() {
+    sed -n '4,/^$/s/^# \{0,1\}//p' "$0"
+}
+
+is_installed() {
+    [[ $(dpkg-query -W -f '${db:Status-Status}' "$1" 2> /dev/null) == installed ]]
+}
+
+wanted=()
+for word in "$@"; do
+    case $word in
+        --build) wanted+=("${build[@]}") ;;
+        --vm) wanted+=("${vm[@]}") ;;
+        --tidy) wanted+=("${tidy[@]}") ;;
+        -h | --help)
+            usage
+            exit 0
+            ;;
+        *) fail "what is $word? See --help." ;;
+    esac
+done
+[[ $# -gt 0 ]] || wanted=("${build[@]}" "${vm[@]}")
+
+missing=()
+for package in "${wanted[@]}"; do
+    is_installed "$package" || missing+=("$package")
+done
+[[ ${#missing[@]} -gt 0 ]] || exit 0
+
+as_root=()
+if [[ $EUID -ne 0 ]]; then
+    command -v sudo > /dev/null || fail "missing: ${missing[*]}. Installing them takes root, and there is no sudo."
+    as_root=(sudo)
+fi
+
+echo "installing: ${missing[*]}"
+apt_get=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300)
+# The output is for the case that something goes wrong.
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+if ! { "${apt_get[@]}" update && "${apt_get[@]}" install -y --no-install-recommends "${missing[@]}"; } > "$log" 2>&1; then
+    tail -n 20 "$log" >&2
+    fail "apt-get failed"
+fi

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+// One device on one worker: takes NBD requests from a socket, sends them to the server through a
+// request channel, and answers them. Made by the control thread; from start() on everything,
+// destruction too, happens on the worker's thread.
+//
+// Always holds:
+//  * Each request the kernel sent is answered exactly once, unless the socket ends first.
+//  * A WRITE asks for one permit at a time and holds none that is unsent but the one whose buffer
+//    its payload is arriving in; a READ takes all of its permits at once or none. So whoever holds
+//    a permit never waits for another one, and requests cannot block each other for ever.
+//  * While permits or request slots are short the socket is not read: the kernel waits.
+//  * Permits return only when nobody reads their buffers any more.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "client/io_plan.h"
+#include "client/nbd_socket.h"
+#include "common/result.h"
+#include "common/unique_fd.h"
+#include "transport/rtrs/request_channel.h"
+#include "transport/worker.h"
+
+namespace rnbd::client {
+
+/// What a queue has done since it was made, and what it is doing.
+struct BlockQueueCounters {
+  std::uint64_t reads = 0;  ///< requests answered, failed ones too
+  std::uint64_t writes = 0;
+  std::uint64_t flushes = 0;
+  std::uint64_t discards = 0;
+  std::uint64_t zeroes = 0;
+  std::uint64_t read_bytes = 0;  ///< of requests that succeeded
+  std::uint64_t written_bytes = 0;
+  std::uint64_t errors = 0;  ///< requests answered with an error
+  std::uint64_t permit_waits = 0;
+  std::uint32_t in_flight = 0;  ///< taken from the kernel and not yet answered
+  bool waiting = false;         ///< for permits, at the moment
+};
+
+class BlockQueue;
+
+/// Told on the worker's thread, inside the queue's calls: do not destroy the queue there.
+class BlockQueueEvents {
+ public:
+  virtual ~BlockQueueEvents() = default;
+  /// The kernel said it will close: the device was disconnected, by us or by somebody else.
+  virtual void on_disconnect_request(BlockQueue& queue) = 0;
+  /// The socket is finished (EPIPE: the kernel closed it; EPROTO: it sent nonsense). What was in
+  /// flight is given up. Told once.
+  virtual void on_socket_ended(BlockQueue& queue, const Error& error) = 0;
+};
+
+class BlockQueue final : public Pollable,
+                         private rtrs::RequestOwner,
+                         private rtrs::PermitWaiter,
+                         private NbdSocketEvents {
+ public:
+  struct Config {
+    DeviceShape shape;
+    std::uint32_t device_id = 0;     ///< OPEN_RSP's
+    std::uint32_t permit_ids = 512;  ///< the channel's PermitIds are below this: the queue depth
+    /// Requests taken from the kernel at one time. It has 128 tags for each socket, and more to
+    /// send on this one when others have died.
+    std::uint32_t max_requests = 256;
+  };
+
+  /// `socket`: our end of a pair. The channel and the worker outlive the queue. Errors: EINVAL if
+  /// the device's block size makes no sense, or the server takes less than a block in a request.
+  static Result<std::unique_ptr<BlockQueue>> create(WorkerContext& worker,
+                                                    rtrs::RequestChannel& channel, UniqueFd socket,
+                                                    const Config& config, BlockQueueEvents& events);
+  BlockQueue(const BlockQueue&) = delete;
+  BlockQueue& operator=(const BlockQueue&) = delete;
+
+  /// Gives up what is in flight without answering it. Worker's thread once started.
+  ~BlockQueue() override;
+
+  /// Begins to serve the socket.
+  void start();
+
+  /// Answers everything in flight, and from now on everything that still arrives, with EIO; nothing
+  /// more goes to the channel. The socket is read until the kernel closes it: a disconnect would
+  /// wait for ever behind a WRITE that nobody takes.
+  void close();
+
+  /// The device was opened again: the id, and what the server says about it now.
+  /// The block size stays what it was.
+  void set_device_id(std::uint32_t device_id) { device_id_ = device_id; }
+  void set_shape(const DeviceShape& shape);
+
+  [[nodiscard]] BlockQueueCounters counters() const;
+
+  // Pollable
+  std::size_t poll() override;
+  void flush() override;
+  [[nodiscard]] int wait_fd() const override { return socket_.fd(); }
+
+ private:
+  BlockQueue(WorkerContext& worker, rtrs::RequestChannel& channel, UniqueFd socket,
+             const Config& config, BlockQueueEvents& events);
+
+  static constexpr std::uint16_t kNone = 0xffff;
+  static constexpr std::size_t kStepsPerPoll = 32;
+  /// Pieces of one TRIM or WRITE_ZEROES that are under way together.
+  static constexpr std::uint32_t kPiecesInFlight = 4;
+
+  /// What the socket's next bytes are for. Belongs to the request at the head, `head_`.
+  enum class Intake : std::uint8_t {
+    Header,   ///< no request is half taken; woken by the socket, or by a slot becoming free
+    Permits,  ///< the head needs permits; woken by on_permits_available
+    Payload,  ///< of the head, into the buffer of `head_permit_`; woken by the socket
+    Refuse,   ///< payload of the head, which has failed already; woken by the socket
+    Ended,
+  };
+
+  enum class Step : std::uint8_t { Again, Pause, Idle };
+
+  enum class State : std::uint8_t { Free, Open, Replying };
+
+  struct Request {
+    State state = State::Free;
+    IoKind kind = IoKind::Read;
+    rtrs::Direction direction = rtrs::Direction::Read;
+    bool carries_data = false;
+    int error = 0;  ///< the first of its pieces
+    std::uint32_t operation = 0;
+    NbdCookie cookie{};
+    std::uint64_t offset = 0;
+    std::uint32_t length = 0;
+    std::uint32_t submitted = 0;        ///< bytes, from the start
+    std::uint32_t in_flight = 0;        ///< pieces
+    std::uint16_t first_piece = kNone;  ///< READ: its permits, in the order of the data
+  };
+
+  /// What there is to know about a permit while it is ours; its number is the index.
+  struct Piece {
+    std::uint16_t request = kNone;
+    std::uint16_t next = kNone;  ///< of the same READ
+    bool in_flight = false;
+    std::uint32_t length = 0;
+  };
+
+  // Taking requests in: block_queue.cc
+  Step step();
+  Step take_header();
+  Step admit(const NbdRequest& request);
+  Step take_permits();
+  Step take_payload();
+  Step refuse_payload();
+  [[nodiscard]] std::uint32_t permits_for(const Request& request) const;
+
+  // What becomes of them: block_request.cc
+  void submit_read(std::uint16_t slot, std::span<const rtrs::PermitId> permits);
+  void start_pieces(std::uint16_t slot, rtrs::PermitId first);
+  void submit_piece(std::uint16_t slot, rtrs::PermitId permit, std::uint32_t length);
+  void on_request_done(rtrs::PermitId permit, int error) override;
+  void on_request_renewed(rtrs::PermitId permit, std::span<std::byte> user_message) override;
+  void on_permits_available() override;
+  void on_reply_taken(std::uint32_t slot) override;
+  void finish(std::uint16_t slot);
+  void count(const Request& request);
+  void release(rtrs::PermitId permit);
+  void release_read(Request& request);
+  void free_slot(std::uint16_t slot);
+  void give_up();
+  void end();
+
+  WorkerContext& worker_;
+  rtrs::RequestChannel& channel_;
+  BlockQueueEvents& events_;
+  NbdSocket socket_;
+  DeviceShape shape_;
+  std::uint32_t device_id_;
+  std::uint32_t max_data_;  ///< of one piece
+
+  std::vector<Request> requests_;
+  std::vector<std::uint16_t> free_slots_;
+  std::vector<Piece> pieces_;
+  std::vector<rtrs::PermitId> permits_;  ///< scratch for acquire() and release()
+  std::array<std::byte, 4096> bin_{};    ///< takes payload that nobody wants
+
+  Intake intake_ = Intake::Header;
+  std::uint16_t head_ = kNone;
+  rtrs::PermitId head_permit_ = 0;
+  std::uint32_t head_received_ = 0;  ///< Payload: bytes of the current piece
+  std::uint32_t refuse_left_ = 0;    ///< Refuse: bytes to go
+  bool started_ = false;
+  bool closed_ = false;
+  bool waiting_ = false;       ///< the channel owes us on_permits_available
+  bool out_of_slots_ = false;  ///< free_slot() is to wake us
+  bool flush_wanted_ = false;
+  BlockQueueCounters counters_;
+};
+
+}  // namespace rnbd::client

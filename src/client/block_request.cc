@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+// BlockQueue, second part: a request from its permits to its reply.
+#include <algorithm>
+#include <utility>
+
+#include "client/block_queue.h"
+#include "common/assert.h"
+#include "common/rnbd_wire.h"
+
+namespace rnbd::client {
+
+using rtrs::PermitId;
+
+void BlockQueue::submit_read(std::uint16_t slot, std::span<const PermitId> permits) {
+  Request& request = requests_[slot];
+  std::uint16_t* link = &request.first_piece;
+  for (const PermitId permit : permits) {
+    *link = permit;
+    link = &pieces_[permit].next;
+    submit_piece(slot, permit,
+                 piece_length(request.kind, request.offset + request.submitted,
+                              request.length - request.submitted, shape_, max_data_));
+  }
+}
+
+void BlockQueue::start_pieces(std::uint16_t slot, PermitId first) {
+  const Request& request = requests_[slot];
+  PermitId permit = first;
+  for (;;) {
+    const std::uint32_t rest = request.length - request.submitted;
+    if (request.kind == IoKind::ZeroData) {
+      std::ranges::fill(channel_.buffer(permit).first(std::min(rest, max_data_)), std::byte{0});
+    }
+    submit_piece(
+        slot, permit,
+        piece_length(request.kind, request.offset + request.submitted, rest, shape_, max_data_));
+    if (request.submitted == request.length || request.in_flight == kPiecesInFlight) return;
+    // More permits are welcome, but nothing waits for them: each one that comes back from a piece
+    // carries the next.
+    if (!channel_.acquire({&permit, 1}, *this)) {
+      channel_.cancel_wait(*this);
+      return;
+    }
+  }
+}
+
+void BlockQueue::submit_piece(std::uint16_t slot, PermitId permit, std::uint32_t length) {
+  RNBD_ASSERT(permit < pieces_.size());
+  Request& request = requests_[slot];
+  Piece& piece = pieces_[permit];
+  piece.request = slot;
+  piece.in_flight = true;
+  piece.length = length;
+  wire::Io message;
+  message.header = wire::header(wire::MessageType::Io);
+  message.device_id = device_id_;
+  message.sector = (request.offset + request.submitted) / wire::kSectorSize;
+  message.rw = request.operation;
+  message.size = length;
+  request.submitted += length;
+  ++request.in_flight;
+  channel_.submit(permit, request.direction, request.carries_data ? length : 0,
+                  std::as_bytes(std::span(&message, 1)), *this);
+}
+
+void BlockQueue::on_request_done(PermitId permit, int error) {
+  Piece& piece = pieces_[permit];
+  RNBD_ASSERT(piece.in_flight);
+  const std::uint16_t slot = piece.request;
+  Request& request = requests_[slot];
+  piece.in_flight = false;
+  --request.in_flight;
+  if (request.error == 0) request.error = error;
+  switch (request.kind) {
+    case IoKind::Read:  // its permits stay: the reply is sent from their buffers
+      break;
+    case IoKind::Write:
+    case IoKind::Flush:
+      release(permit);
+      break;
+    case IoKind::Discard:
+    case IoKind::ZeroRange:
+    case IoKind::ZeroData:
+      if (request.submitted < request.length && request.error == 0) {
+        submit_piece(slot, permit,
+                     piece_length(request.kind, request.offset + request.submitted,
+                                  request.length - request.submitted, shape_, max_data_));
+        return;
+      }
+      release(permit);
+      break;
+  }
+  const bool arriving = request.kind == IoKind::Write && request.submitted < request.length;
+  if (request.in_flight == 0 && !arriving) finish(slot);
+}
+
+void BlockQueue::on_request_renewed(PermitId, std::span<std::byte> user_message) {
+  auto message = load<wire::Io>(user_message);
+  message.device_id = device_id_;
+  store(user_message, message);
+}
+
+void BlockQueue::on_permits_available() {
+  waiting_ = false;
+  worker_.wake(*this);
+}
+
+void BlockQueue::finish(std::uint16_t slot) {
+  Request& request = requests_[slot];
+  request.state = State::Replying;
+  count(request);
+  if (request.error != 0) release_read(request);
+  socket_.queue_reply(slot, request.cookie, to_nbd_error(request.error));
+  for (std::uint16_t permit = request.first_piece; permit != kNone; permit = pieces_[permit].next) {
+    socket_.add_payload(channel_.buffer(permit).first(pieces_[permit].length));
+  }
+  if (flush_wanted_) return;
+  flush_wanted_ = true;
+  worker_.want_flush(*this);
+}
+
+void BlockQueue::count(const Request& request) {
+  const std::uint64_t bytes = request.error == 0 ? request.length : 0;
+  if (request.error != 0) ++counters_.errors;
+  switch (request.kind) {
+    case IoKind::Read:
+      ++counters_.reads;
+      counters_.read_bytes += bytes;
+      break;
+    case IoKind::Write:
+      ++counters_.writes;
+      counters_.written_bytes += bytes;
+      break;
+    case IoKind::Flush:
+      ++counters_.flushes;
+      break;
+    case IoKind::Discard:
+      ++counters_.discards;
+      break;
+    case IoKind::ZeroRange:
+    case IoKind::ZeroData:
+      ++counters_.zeroes;
+      break;
+  }
+}
+
+BlockQueueCounters BlockQueue::counters() const {
+  BlockQueueCounters now = counters_;
+  now.in_flight = static_cast<std::uint32_t>(requests_.size() - free_slots_.size());
+  now.waiting = waiting_;
+  return now;
+}
+
+void BlockQueue::on_reply_taken(std::uint32_t slot) {
+  release_read(requests_[slot]);
+  free_slot(static_cast<std::uint16_t>(slot));
+}
+
+void BlockQueue::release(PermitId permit) {
+  pieces_[permit] = {};
+  channel_.release({&permit, 1});
+}
+
+/// Gives back the permits of a READ that are not under way; the others are the channel's.
+void BlockQueue::release_read(Request& request) {
+  std::size_t count = 0;
+  std::uint16_t permit = request.first_piece;
+  request.first_piece = kNone;
+  while (permit != kNone) {
+    if (!pieces_[permit].in_flight) permits_[count++] = permit;
+    const std::uint16_t next = pieces_[permit].next;
+    pieces_[permit] = {};
+    permit = next;
+  }
+  if (count > 0) channel_.release(std::span(permits_).first(count));
+}
+
+void BlockQueue::free_slot(std::uint16_t slot) {
+  requests_[slot] = {};
+  free_slots_.push_back(slot);
+  if (std::exchange(out_of_slots_, false)) worker_.wake(*this);
+}
+
+/// Leaves what is under way to the channel, and gives back the permits of what is not.
+void BlockQueue::give_up() {
+  if (std::exchange(waiting_, false)) channel_.cancel_wait(*this);
+  if (intake_ == Intake::Payload) release(head_permit_);
+  for (Request& request : requests_) {
+    if (request.state != State::Open) continue;
+    release_read(request);
+    request.in_flight = 0;
+  }
+  for (Piece& piece : pieces_) {
+    if (piece.in_flight) piece = {};
+  }
+  channel_.abandon(*this);
+}
+
+void BlockQueue::end() {
+  if (!std::exchange(closed_, true)) give_up();
+  intake_ = Intake::Ended;
+  for (std::uint16_t slot = 0; slot < requests_.size(); ++slot) {
+    if (requests_[slot].state == State::Open) free_slot(slot);
+  }
+  socket_.drop_replies();
+  events_.on_socket_ended(*this, socket_.error());
+}
+
+}  // namespace rnbd::client

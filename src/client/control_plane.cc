@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "client/control_plane.h"
+
+#include <sys/random.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+
+#include <fmt/format.h>
+
+#include "common/assert.h"
+#include "common/control/verbs.h"
+#include "common/log.h"
+
+namespace rnbd::client {
+namespace {
+
+rtrs::Uuid random_uuid() {
+  rtrs::Uuid uuid{};
+  const ssize_t got = ::getrandom(uuid.data(), uuid.size(), 0);
+  RNBD_ASSERT(got == static_cast<ssize_t>(uuid.size()));
+  return uuid;
+}
+
+std::string host_name() {
+  std::array<char, 256> name{};
+  if (::gethostname(name.data(), name.size() - 1) != 0) return "localhost";
+  return name.data();
+}
+
+}  // namespace
+
+ControlPlane::ControlPlane(transport::Fabric& fabric, ControlContext& control,
+                           std::vector<WorkerContext*> workers)
+    : fabric_(fabric), control_(control), workers_(std::move(workers)), blocking_(control) {}
+
+void ControlPlane::serve(control::ControlServer& commands) {
+  commands.handle(control::kMapVerb, [this](const control::Json& args, control::Reply reply) {
+    map(args, std::move(reply));
+  });
+  commands.handle(control::kUnmapVerb, [this](const control::Json& args, control::Reply reply) {
+    unmap(args, std::move(reply));
+  });
+  commands.handle(control::kListVerb,
+                  [this](const control::Json&, control::Reply reply) { reply(list()); });
+}
+
+void ControlPlane::map(const control::Json& args, control::Reply reply) {
+  const auto words = control::read_map_args(args);
+  if (!words) return reply(fail(words.error()));
+  auto request = parse_map_words(*words, host_name());
+  if (!request) return reply(fail(request.error()));
+  if (on_stopped_) return reply(fail(ESHUTDOWN, "the daemon is stopping"));
+  if (Status is_new = check_not_mapped(*request); !is_new) return reply(fail(is_new.error()));
+  auto session = find_or_start_session(*request);
+  if (!session) return reply(fail(session.error()));
+  Device::Events& events = *this;
+  devices_.push_back(std::make_unique<Device>(**session, control_, blocking_, *request, events));
+  Device& device = *devices_.back();
+  device.map([this, &device, reply = std::move(reply)](Result<std::string> node) mutable {
+    if (!node) {
+      reply(fail(node.error()));
+      return;
+    }
+    reply(control::map_result(*node));
+    if (on_stopped_) stop_device(device);  // too late to be of use
+  });
+}
+
+Status ControlPlane::check_not_mapped(const MapRequest& request) const {
+  for (const auto& device : devices_) {
+    const MapRequest& other = device->request();
+    if (other.session_name != request.session_name || other.device_path != request.device_path) {
+      continue;
+    }
+    const std::string node = device->node();
+    return fail(EEXIST, node.empty() || device->state() == DeviceState::Detaching
+                            ? fmt::format("{} is being mapped or unmapped (session {})",
+                                          request.device_path, request.session_name)
+                            : fmt::format("{} already mapped as {} (session {})",
+                                          request.device_path, node, request.session_name));
+  }
+  return {};
+}
+
+RnbdSession* ControlPlane::find_session(const std::string& name) const {
+  const auto found =
+      std::ranges::find_if(sessions_, [&](const auto& session) { return session->name() == name; });
+  return found == sessions_.end() ? nullptr : found->get();
+}
+
+Result<RnbdSession*> ControlPlane::find_or_start_session(const MapRequest& request) {
+  // As in the kernel, the paths of a session that exists already are not looked at.
+  if (RnbdSession* const session = find_session(request.session_name)) return session;
+  if (request.paths.empty()) {
+    return fail(ENXIO, fmt::format("there is no session {}: give it a path=", request.session_name));
+  }
+  if (request.paths.size() > 1) {
+    return fail(EOPNOTSUPP, "one path= a session is what this version can do");
+  }
+  const PathSpec& path = request.paths.front();
+  sessions_.push_back(std::make_unique<RnbdSession>(
+      fabric_, control_, workers_,
+      rtrs::SessionSettings{.name = request.session_name,
+                            .source = {.text = path.source, .port = 0},
+                            .destination = {.text = path.destination, .port = request.port},
+                            .session_uuid = random_uuid(),
+                            .path_uuid = random_uuid()}));
+  sessions_.back()->start();
+  return sessions_.back().get();
+}
+
+Device* ControlPlane::find_device(const std::string& node) const {
+  const auto found = std::ranges::find_if(
+      devices_, [&](const auto& device) { return !node.empty() && device->node() == node; });
+  return found == devices_.end() ? nullptr : found->get();
+}
+
+void ControlPlane::unmap(const control::Json& args, control::Reply reply) {
+  const auto request = control::read_unmap_args(args);
+  if (!request) return reply(fail(request.error()));
+  Device* const device = find_device(request->device);
+  if (device == nullptr) {
+    return reply(fail(ENOENT, fmt::format("{} is not mapped by this daemon", request->device)));
+  }
+  device->unmap(request->force, [reply = std::move(reply)](Status status) mutable {
+    if (status) {
+      reply(control::Json::object());
+    } else {
+      reply(fail(status.error()));
+    }
+  });
+}
+
+control::Json ControlPlane::list() const {
+  control::Json devices = control::Json::array();
+  for (const auto& device : devices_) {
+    if (!device->node().empty()) devices.push_back(control::to_json(device->entry()));
+  }
+  return control::list_result(std::move(devices));
+}
+
+void ControlPlane::on_device_gone(Device& device) {
+  control_.post([this, &device] { remove_device(device); });
+}
+
+void ControlPlane::remove_device(Device& device) {
+  RnbdSession& session = device.session();
+  std::erase_if(devices_, [&](const auto& one) { return one.get() == &device; });
+  end_session_if_unused(session);
+  finish_stopping();
+}
+
+void ControlPlane::end_session_if_unused(RnbdSession& session) {
+  const bool used = std::ranges::any_of(
+      devices_, [&](const auto& device) { return &device->session() == &session; });
+  if (used) return;
+  const auto found =
+      std::ranges::find_if(sessions_, [&](const auto& one) { return one.get() == &session; });
+  ending_.push_back(std::move(*found));
+  sessions_.erase(found);
+  session.stop([this, &session] {
+    std::erase_if(ending_, [&](const auto& one) { return one.get() == &session; });
+    finish_stopping();
+  });
+}
+
+void ControlPlane::stop(Executor::Task done) {
+  on_stopped_ = std::move(done);
+  for (const auto& device : devices_) stop_device(*device);
+  control_.post([this] { finish_stopping(); });
+}
+
+void ControlPlane::stop_device(Device& device) {
+  if (device.state() != DeviceState::Open) return;
+  // Without a server a flush would wait for ever.
+  const bool force = !device.session().rtrs().connected();
+  device.unmap(force, [&device](const Status& status) {
+    if (status) return;
+    log::warn("{}; it is unmapped by force", describe(status.error()));
+    device.unmap(true, [](const Status&) {});
+  });
+}
+
+void ControlPlane::finish_stopping() {
+  if (on_stopped_ && devices_.empty() && sessions_.empty() && ending_.empty()) {
+    std::exchange(on_stopped_, nullptr)();
+  }
+}
+
+}  // namespace rnbd::client

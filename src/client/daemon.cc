@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "client/daemon.h"
+
+#include "client/control_plane.h"
+#include "common/control/daemon_loop.h"
+#include "common/control/server.h"
+#include "common/log.h"
+#include "transport/verbs/fabric.h"
+#include "transport/worker_pool.h"
+
+namespace rnbd::client {
+namespace {
+
+Status serve(const DaemonOptions& options) {
+  control::DaemonLoop loop;
+  auto fabric = transport::verbs::VerbsFabric::create();
+  if (!fabric) return fail(fabric.error());
+  auto pool = WorkerPool::start("rnbd-client");
+  if (!pool) return fail(pool.error());
+
+  ControlPlane plane(**fabric, loop.context(), pool->contexts());
+  control::ControlServer commands(loop.io());
+  plane.serve(commands);
+  if (Status listening = commands.listen(options.control_path); !listening) return listening;
+
+  log::info("ready on {} with {} workers", options.control_path, pool->size());
+  loop.watch((*fabric)->event_fd(), [&] { (*fabric)->process_events(); });
+  loop.run([&](Executor::Task ended) { plane.stop(std::move(ended)); });
+  log::info("stopped");
+  return {};
+}
+
+}  // namespace
+
+int run_daemon(const DaemonOptions& options) {
+  log::start(options.log_level);
+  const Status served = serve(options);
+  if (served) return static_cast<int>(control::ExitCode::Ok);
+  log::error("{}", describe(served.error()));
+  return static_cast<int>(control::exit_code(served.error().code));
+}
+
+}  // namespace rnbd::client

@@ -1,0 +1,295 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "client/device.h"
+
+#include <algorithm>
+#include <bit>
+#include <cerrno>
+
+#include <fmt/format.h>
+
+#include "client/nbd_attachment.h"
+#include "client/nbd_wire.h"
+#include "common/assert.h"
+#include "common/log.h"
+#include "common/rnbd_names.h"
+
+namespace rnbd::client {
+namespace {
+
+constexpr std::uint32_t kMaxNbdBlock = 4096;  ///< a page
+/// Requests do not age: while a server is away they wait. Nor must the driver send one again on
+/// another socket because it took long.
+constexpr std::uint64_t kRequestTimeout = kNbdMaxTimeout;
+
+/// No server has this id: requests under it fail, which is all that a device can do that its
+/// server would not open again.
+constexpr std::uint32_t kNoDevice = UINT32_MAX;
+
+std::uint64_t server_flags(const wire::OpenResponse& device, wire::AccessMode access,
+                           std::size_t queues) {
+  const bool writeback = (device.cache_policy & wire::kCacheWriteback) != 0;
+  const bool fua = writeback && (device.cache_policy & wire::kCacheFua) != 0;
+  std::uint64_t flags = kNbdHasFlags;
+  if (access == wire::AccessMode::ReadOnly) flags |= kNbdReadOnly;
+  if (writeback) flags |= kNbdSendFlush;
+  if (fua) flags |= kNbdSendFua;
+  if (device.max_discard_sectors != 0) flags |= kNbdSendTrim;
+  if (device.max_write_zeroes_sectors != 0) flags |= kNbdSendWriteZeroes;
+  if (queues > 1) flags |= kNbdCanMultiConn;
+  return flags;
+}
+
+}  // namespace
+
+Result<DeviceShape> shape_of(const wire::OpenResponse& response) {
+  if (response.header.type != static_cast<std::uint16_t>(wire::MessageType::OpenResponse)) {
+    return fail(EPROTO, "the server answered OPEN with something else");
+  }
+  const std::uint32_t block = response.logical_block_size;
+  if (!std::has_single_bit(block) || block < wire::kSectorSize || block > kMaxNbdBlock) {
+    return fail(EINVAL, fmt::format("the device has blocks of {} bytes; NBD can have 512 to {}",
+                                    block, kMaxNbdBlock));
+  }
+  const std::uint64_t sectors = response.sectors;
+  const std::uint64_t size = sectors * wire::kSectorSize / block * block;
+  if (size == 0 || sectors > INT64_MAX / wire::kSectorSize) {
+    return fail(EINVAL, fmt::format("the device has {} sectors", sectors));
+  }
+  return DeviceShape{.size_bytes = size,
+                     .block_size = block,
+                     .max_discard_sectors = response.max_discard_sectors,
+                     .discard_granularity = response.discard_granularity,
+                     .max_write_zeroes_sectors = response.max_write_zeroes_sectors};
+}
+
+Device::Device(RnbdSession& session, ControlContext& control, BlockingPool& blocking,
+               MapRequest request, Events& events)
+    : session_(session),
+      control_(control),
+      blocking_(blocking),
+      request_(std::move(request)),
+      events_(events) {}
+
+std::string Device::node() const {
+  return state_ == DeviceState::Open || state_ == DeviceState::Detaching
+             ? fmt::format("/dev/nbd{}", index_)
+             : std::string();
+}
+
+void Device::map(Mapped done) {
+  session_.when_ready([this, done = std::move(done)](Status ready) mutable {
+    if (!ready) {
+      undo_map(ready.error(), std::move(done));
+      return;
+    }
+    session_.open({request_.device_path, request_.access_mode, request_.io_mode},
+                  [this, done = std::move(done)](Result<wire::OpenResponse> response) mutable {
+                    if (!response) {
+                      undo_map(response.error(), std::move(done));
+                    } else {
+                      on_opened(*response, std::move(done));
+                    }
+                  });
+  });
+}
+
+void Device::on_opened(const wire::OpenResponse& response, Mapped done) {
+  opened_ = response;
+  at_server_ = true;
+  const auto shape = shape_of(response);
+  if (!shape) {
+    undo_map(shape.error(), std::move(done));
+    return;
+  }
+  if (opened_.io_mode_mark != wire::kIoModeMark &&
+      request_.io_mode != wire::IoMode::ServerDefault) {
+    log::warn("{}: the server does not know io_mode and does as it likes", request_.device_path);
+  }
+  const std::size_t count =
+      request_.input_mode == InputMode::SingleQueue ? 1 : session_.rtrs().queues();
+  auto queues = DeviceQueues::create(session_.rtrs(), control_, count,
+                                     {.shape = *shape,
+                                      .device_id = opened_.device_id,
+                                      .permit_ids = session_.rtrs().queue_depth()},
+                                     *this);
+  if (!queues) {
+    undo_map(queues.error(), std::move(done));
+    return;
+  }
+  queues_ = std::move(*queues);
+  attach(std::move(done));
+}
+
+void Device::attach(Mapped done) {
+  state_ = DeviceState::Attaching;
+  session_.add(*this);
+  queues_->start();
+  blocking_.run(
+      [config = nbd_config(), sockets = queues_->take_kernel_ends(),
+       request = max_request()]() mutable {
+        return attach_device(std::move(config), std::move(sockets), request);
+      },
+      [this, done = std::move(done)](Result<std::uint32_t> index) mutable {
+        on_attached(std::move(index), std::move(done));
+      });
+}
+
+NbdDeviceConfig Device::nbd_config() const {
+  const std::uint32_t block = opened_.logical_block_size;
+  return {.index = request_.device_index,
+          .size_bytes = opened_.sectors * wire::kSectorSize / block * block,
+          .block_size = block,
+          .server_flags = server_flags(opened_, request_.access_mode, queues_->size()),
+          .timeout_s = kRequestTimeout,
+          .backend = fmt::format("rnbd:{}/{}", request_.session_name, request_.device_path)};
+}
+
+std::uint32_t Device::max_request() const {
+  const rtrs::SessionQueue& queue = session_.rtrs().queue(0);
+  return queue.max_io_size() / kMaxNbdBlock * kMaxNbdBlock;
+}
+
+void Device::on_attached(Result<std::uint32_t> index, Mapped done) {
+  if (!index) {
+    undo_map(index.error(), std::move(done));
+    return;
+  }
+  index_ = *index;
+  state_ = DeviceState::Open;
+  log::info("{} of session {} is {}", request_.device_path, session_.name(), node());
+  done(node());
+}
+
+void Device::undo_map(Error error, Mapped done) {
+  take_apart([this, error = std::move(error), done = std::move(done)]() mutable {
+    done(fail(std::move(error)));
+    become_gone();
+  });
+}
+
+void Device::unmap(bool force, std::move_only_function<void(Status)> done) {
+  if (state_ != DeviceState::Open) {
+    done(fail(EBUSY, fmt::format("{} is being mapped or unmapped", request_.device_path)));
+    return;
+  }
+  state_ = DeviceState::Detaching;
+  if (force) {
+    // First what is in flight, or the driver would wait for it.
+    queues_->fail_all([this, done = std::move(done)]() mutable { detach(true, std::move(done)); });
+  } else {
+    detach(false, std::move(done));
+  }
+}
+
+void Device::detach(bool force, std::move_only_function<void(Status)> done) {
+  blocking_.run(
+      [index = index_, force] {
+        return force ? detach_device_by_force(index) : detach_device(index);
+      },
+      [this, done = std::move(done)](Status detached) mutable {
+        if (!detached) {
+          state_ = DeviceState::Open;
+          done(std::move(detached));
+          return;
+        }
+        take_apart([this, done = std::move(done)]() mutable {
+          log::info("/dev/nbd{} is unmapped", index_);
+          done({});
+          become_gone();
+        });
+      });
+}
+
+void Device::take_apart(Executor::Task done) {
+  auto close_at_server = [this, done = std::move(done)]() mutable {
+    queues_.reset();
+    session_.remove(*this);
+    if (std::exchange(at_server_, false)) {
+      session_.close_device(opened_.device_id, std::move(done));
+    } else {
+      control_.post(std::move(done));
+    }
+  };
+  if (queues_ != nullptr) {
+    queues_->destroy(std::move(close_at_server));
+  } else {
+    close_at_server();
+  }
+}
+
+void Device::become_gone() {
+  state_ = DeviceState::Gone;
+  events_.on_device_gone(*this);
+}
+
+void Device::on_session_lost(const std::string& why) {
+  at_server_ = false;
+  last_error_ = why;
+}
+
+void Device::reopen(Executor::Task done) {
+  session_.open({request_.device_path, request_.access_mode, request_.io_mode},
+                [this, &session = session_, alive = std::weak_ptr<bool>(alive_),
+                 done = std::move(done)](Result<wire::OpenResponse> response) mutable {
+                  const bool unmapped = alive.expired() || queues_ == nullptr;
+                  if (!unmapped) {
+                    on_reopened(response, std::move(done));
+                  } else if (response) {
+                    session.close_device(response->device_id, std::move(done));
+                  } else {
+                    done();
+                  }
+                });
+}
+
+void Device::on_reopened(const Result<wire::OpenResponse>& response, Executor::Task done) {
+  const std::uint32_t old_block = opened_.logical_block_size;
+  auto shape = response ? shape_of(*response) : Result<DeviceShape>(fail(response.error()));
+  if (shape && (response->sectors < opened_.sectors || shape->block_size != old_block)) {
+    shape = fail(ENXIO, fmt::format("it came back with {} sectors, blocks of {}; it had {} and {}",
+                                    response->sectors + 0, shape->block_size,
+                                    opened_.sectors + 0, old_block));
+  }
+  if (!shape) {
+    last_error_ = describe(shape.error());
+    log::error("{} ({}): {}; its I/O fails until the server has it again", node(),
+               request_.device_path, last_error_);
+    queues_->set_device(kNoDevice, *shape_of(opened_), std::move(done));
+    return;
+  }
+  // The kernel keeps the size it was told.
+  const std::uint64_t known = opened_.sectors;
+  opened_ = *response;
+  opened_.sectors = known;
+  at_server_ = true;
+  last_error_.clear();
+  log::info("{} ({}) is open again", node(), request_.device_path);
+  queues_->set_device(opened_.device_id, *shape_of(opened_), std::move(done));
+}
+
+void Device::on_disconnect_request(BlockQueue&) {
+  // The socket's end follows.
+}
+
+void Device::on_socket_ended(BlockQueue&, const Error& error) {
+  control_.post([this, error] {
+    if (state_ != DeviceState::Open) return;  // we are taking it apart ourselves
+    log::warn("{} was disconnected by somebody else: {}", node(), error.message);
+    unmap(true, [](const Status&) {});
+  });
+}
+
+control::DeviceEntry Device::entry() const {
+  const bool knows_mode = opened_.io_mode_mark == wire::kIoModeMark;
+  const auto mode = knows_mode ? static_cast<wire::IoMode>(opened_.io_mode) : request_.io_mode;
+  const std::uint32_t block = std::max<std::uint32_t>(opened_.logical_block_size, 1);
+  return {.device = node(),
+          .session = request_.session_name,
+          .mapping_path = request_.device_path,
+          .state = at_server_ && session_.rtrs().connected() ? "open" : "closed",
+          .access_mode = std::string(wire::name_of(request_.access_mode)),
+          .io_mode = std::string(wire::name_of(mode)),
+          .size_bytes = opened_.sectors * wire::kSectorSize / block * block};
+}
+
+}  // namespace rnbd::client

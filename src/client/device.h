@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+// One mapped device: opened at a server, attached to the kernel as /dev/nbdX, opened again when the
+// server comes back, and taken apart in one order. Control thread; the control plane owns it.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "client/blocking_pool.h"
+#include "client/device_queues.h"
+#include "client/map_words.h"
+#include "client/nbd_netlink.h"
+#include "client/rnbd_session.h"
+#include "common/control/verbs.h"
+
+namespace rnbd::client {
+
+/// In life order.
+enum class DeviceState : std::uint8_t {
+  Opening,    ///< OPEN is on its way
+  Attaching,  ///< the kernel is being told
+  Open,
+  Detaching,
+  Gone,  ///< nothing is left of it, here or at the server
+};
+
+class Device final : public SessionDevice, private BlockQueueEvents {
+ public:
+  /// Told on the control thread.
+  class Events {
+   public:
+    virtual ~Events() = default;
+    /// It was never mapped, or was unmapped, by whomever. It may be destroyed, but not in here.
+    virtual void on_device_gone(Device& device) = 0;
+  };
+
+  Device(RnbdSession& session, ControlContext& control, BlockingPool& blocking, MapRequest request,
+         Events& events);
+
+  /// Answers with the node. On an error everything has been undone, and on_device_gone follows.
+  void map(std::move_only_function<void(Result<std::string>)> done);
+
+  /// `force`: whoever uses it; what is in flight fails with EIO. Errors: EBUSY, and then nothing has
+  /// changed. on_device_gone follows success.
+  void unmap(bool force, std::move_only_function<void(Status)> done);
+
+  [[nodiscard]] DeviceState state() const { return state_; }
+  [[nodiscard]] RnbdSession& session() { return session_; }
+  [[nodiscard]] const MapRequest& request() const { return request_; }
+  [[nodiscard]] std::string node() const;  ///< "/dev/nbd0"; empty until attached
+  [[nodiscard]] control::DeviceEntry entry() const;
+
+ private:
+  using Mapped = std::move_only_function<void(Result<std::string>)>;
+
+  void on_opened(const wire::OpenResponse& response, Mapped done);
+  void attach(Mapped done);
+  void on_attached(Result<std::uint32_t> index, Mapped done);
+  void undo_map(Error error, Mapped done);
+  void detach(bool force, std::move_only_function<void(Status)> done);
+  void take_apart(Executor::Task done);
+  void become_gone();
+
+  void on_session_lost(const std::string& why) override;
+  void reopen(Executor::Task done) override;
+  void on_reopened(const Result<wire::OpenResponse>& response, Executor::Task done);
+
+  // Workers' threads.
+  void on_disconnect_request(BlockQueue& queue) override;
+  void on_socket_ended(BlockQueue& queue, const Error& error) override;
+
+  [[nodiscard]] NbdDeviceConfig nbd_config() const;
+  [[nodiscard]] std::uint32_t max_request() const;
+
+  RnbdSession& session_;
+  ControlContext& control_;
+  BlockingPool& blocking_;
+  const MapRequest request_;
+  Events& events_;
+
+  DeviceState state_ = DeviceState::Opening;
+  wire::OpenResponse opened_;
+  bool at_server_ = false;  ///< open there, under opened_.device_id
+  std::unique_ptr<DeviceQueues> queues_;
+  std::uint32_t index_ = 0;
+  std::string last_error_;
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>();  ///< for answers that may come too late
+};
+
+/// What BlockQueue needs of OPEN_RSP. Errors: EPROTO, EINVAL (NBD cannot present such a device).
+Result<DeviceShape> shape_of(const wire::OpenResponse& response);
+
+}  // namespace rnbd::client

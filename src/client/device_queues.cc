@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "client/device_queues.h"
+
+#include <sys/socket.h>
+
+#include <array>
+#include <cerrno>
+
+#include "common/assert.h"
+
+namespace rnbd::client {
+namespace {
+
+/// Room for several requests of the largest size: AF_UNIX charges the sender.
+constexpr int kSocketBuffer = 4 << 20;
+
+struct SocketPair {
+  UniqueFd ours;
+  UniqueFd kernels;
+};
+
+Result<SocketPair> make_pair() {
+  std::array<int, 2> ends{};
+  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) != 0) {
+    return fail(errno, "cannot make a socketpair");
+  }
+  for (const int end : ends) {
+    // Beyond the system's usual limit if we may, as far as it allows if not.
+    if (::setsockopt(end, SOL_SOCKET, SO_SNDBUFFORCE, &kSocketBuffer, sizeof kSocketBuffer) != 0) {
+      ::setsockopt(end, SOL_SOCKET, SO_SNDBUF, &kSocketBuffer, sizeof kSocketBuffer);
+    }
+  }
+  return SocketPair{UniqueFd(ends[0]), UniqueFd(ends[1])};
+}
+
+}  // namespace
+
+Result<std::unique_ptr<DeviceQueues>> DeviceQueues::create(rtrs::ClientSession& session,
+                                                           Executor& control, std::size_t count,
+                                                           const BlockQueue::Config& config,
+                                                           BlockQueueEvents& events) {
+  RNBD_ASSERT(count <= session.queues());
+  std::unique_ptr<DeviceQueues> queues(new DeviceQueues(control));
+  for (std::size_t i = 0; i < count; ++i) {
+    auto pair = make_pair();
+    if (!pair) return fail(pair.error());
+    rtrs::SessionQueue& channel = session.queue(i);
+    auto queue =
+        BlockQueue::create(channel.worker(), channel, std::move(pair->ours), config, events);
+    if (!queue) return fail(queue.error());
+    queues->members_.push_back({&channel.worker(), std::move(*queue)});
+    queues->kernel_ends_.push_back(std::move(pair->kernels));
+  }
+  return queues;
+}
+
+void DeviceQueues::start() {
+  on_each([](Member& member) { member.queue->start(); }, [] {});
+}
+
+void DeviceQueues::fail_all(Executor::Task done) {
+  on_each([](Member& member) { member.queue->close(); }, std::move(done));
+}
+
+void DeviceQueues::set_device(std::uint32_t device_id, const DeviceShape& shape,
+                              Executor::Task done) {
+  on_each(
+      [device_id, shape](Member& member) {
+        member.queue->set_device_id(device_id);
+        member.queue->set_shape(shape);
+      },
+      std::move(done));
+}
+
+void DeviceQueues::destroy(Executor::Task done) {
+  on_each([](Member& member) { member.queue.reset(); }, std::move(done));
+}
+
+void DeviceQueues::on_each(std::function<void(Member&)> step, Executor::Task done) {
+  auto left = std::make_shared<std::size_t>(members_.size());
+  auto last = std::make_shared<Executor::Task>(std::move(done));
+  for (Member& member : members_) {
+    member.worker->post([this, &member, step, left, last] {
+      step(member);
+      control_.post([left, last] {
+        if (--*left == 0) (*last)();
+      });
+    });
+  }
+}
+
+}  // namespace rnbd::client

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// The block queues of one device, one on each worker it uses, and their ends of the sockets. Control
+// thread; every change is made on the queues' own workers, and told back.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "client/block_queue.h"
+#include "common/executor.h"
+#include "common/result.h"
+#include "common/unique_fd.h"
+#include "transport/rtrs/client_session.h"
+
+namespace rnbd::client {
+
+class DeviceQueues {
+ public:
+  /// `count` queues over the session's first `count` channels, not started. Errors: those of
+  /// socketpair(2) and BlockQueue::create.
+  static Result<std::unique_ptr<DeviceQueues>> create(rtrs::ClientSession& session,
+                                                      Executor& control, std::size_t count,
+                                                      const BlockQueue::Config& config,
+                                                      BlockQueueEvents& events);
+
+  /// The kernel's ends, in order. Taken once.
+  std::vector<UniqueFd> take_kernel_ends() { return std::move(kernel_ends_); }
+
+  void start();
+
+  /// From now on everything is answered with EIO.
+  void fail_all(Executor::Task done);
+
+  void set_device(std::uint32_t device_id, const DeviceShape& shape, Executor::Task done);
+
+  /// Destroys the queues, each on its worker. The kernel has let go of the sockets.
+  void destroy(Executor::Task done);
+
+  [[nodiscard]] std::size_t size() const { return members_.size(); }
+
+ private:
+  struct Member {
+    WorkerContext* worker = nullptr;
+    std::unique_ptr<BlockQueue> queue;
+  };
+  explicit DeviceQueues(Executor& control) : control_(control) {}
+  void on_each(std::function<void(Member&)> step, Executor::Task done);
+
+  Executor& control_;
+  std::vector<Member> members_;
+  std::vector<UniqueFd> kernel_ends_;
+};
+
+}  // namespace rnbd::client

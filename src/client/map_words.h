@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+// What to map, as users write it: the key=value words of IBNBD and of the kernel's
+// /sys/class/rnbd-client/ctl/map_device, in any order. Pure; any thread.
+//
+//   server=ip:ADDR|gid:GID              one path to ADDR, session name derived unless given
+//   sessname=NAME                       session; without path= or server= one that exists already
+//   path=DST | SRC@DST | SRC,DST        up to six; repeatable, or a list: SRC@DST,SRC@DST
+//   dest_port=1..65535                  port of every DST, 1234
+//   device_path=NAME                    the server's name of the device; the only one always needed
+//   access_mode=ro|rw|migration         rw
+//   input_mode=mq|rq                    a queue for each CPU (mq), or one (rq)
+//   io_mode=fileio|blockio              left out: as the server likes
+//   device=/dev/nbdN                    the node to use; left out: a free one
+//
+// Addresses are ip:V4, ip:V6, ip:[V6] or gid:GID; a link-local V6 may name its interface (%eth0).
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/result.h"
+#include "common/rnbd_wire.h"
+
+namespace rnbd::client {
+
+inline constexpr std::uint16_t kDefaultPort = 1234;
+inline constexpr std::size_t kMaxPaths = 6;                    ///< of one mapping, as the kernel's
+inline constexpr std::size_t kMaxName = wire::kNameField - 1;  ///< NUL not counted
+
+enum class InputMode : std::uint8_t {
+  MultiQueue,   ///< mq: a queue for each CPU
+  SingleQueue,  ///< rq
+};
+
+/// One address pair. Addresses are in one spelling each: "ip:10.0.0.1", "ip:[fe80::1%eth0]",
+/// "gid:fe80::1".
+struct PathSpec {
+  std::string source;  ///< empty: the kernel chooses
+  std::string destination;
+
+  bool operator==(const PathSpec&) const = default;
+};
+
+struct MapRequest {
+  std::string session_name;     ///< 1 to 254 bytes, no '/', '.' or blank
+  std::vector<PathSpec> paths;  ///< empty: the session must exist (ENXIO if it does not)
+  std::uint16_t port = kDefaultPort;
+  std::string device_path;  ///< 1 to 254 bytes
+  wire::AccessMode access_mode = wire::AccessMode::ReadWrite;
+  InputMode input_mode = InputMode::MultiQueue;
+  wire::IoMode io_mode = wire::IoMode::ServerDefault;
+  std::optional<std::uint32_t> device_index;  ///< N of /dev/nbdN
+};
+
+/// Understands `words`. `hostname` is this host's, for the session name derived from server=.
+/// EINVAL names the word that is wrong and, where one is near, the right one.
+Result<MapRequest> parse_map_words(std::span<const std::string> words, std::string_view hostname);
+
+/// The session name for server=`address` (a PathSpec's spelling): "hostname@10-0-0-1", dots and
+/// colons turned into dashes. A port other than 1234 is added (":1235"), since another port is
+/// another server. At most kMaxName bytes.
+std::string derived_session_name(std::string_view hostname, std::string_view address,
+                                 std::uint16_t port);
+
+/// The words' names, for messages and lists: "ro", "rw", "migration".
+std::string_view name_of(wire::AccessMode mode);
+/// "blockio", "fileio"; "default" for the server's choice.
+std::string_view name_of(wire::IoMode mode);
+
+}  // namespace rnbd::client

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "client/nbd_attachment.h"
+
+#include <fcntl.h>
+
+#include <cerrno>
+#include <chrono>
+#include <thread>
+
+#include <fmt/format.h>
+
+#include "client/nbd_sysfs.h"
+#include "common/log.h"
+
+namespace rnbd::client {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+constexpr seconds kReadyPatience{30};
+constexpr seconds kFreePatience{30};
+constexpr milliseconds kForcedPatience{2000};
+/// udev and the like look into a device for a moment after it appeared.
+constexpr milliseconds kPasserbyPatience{2000};
+constexpr milliseconds kLookAgain{50};
+
+Status settle(const NbdSysfs& sysfs, std::uint32_t max_request) {
+  if (Status ready = sysfs.wait_until_ready(kReadyPatience); !ready) return ready;
+  // What is longer would be cut in two by us; and a read must not need more than a queue is sure
+  // to get.
+  const NbdQueueSettings settings{.max_sectors_kb = max_request / 1024, .scheduler = "none"};
+  if (Status applied = sysfs.apply(settings); !applied) return applied;
+  return sysfs.scan_partitions();
+}
+
+Status disconnect(std::uint32_t index) {
+  auto netlink = NbdNetlink::open();
+  if (!netlink) return fail(netlink.error());
+  return netlink->disconnect(index);
+}
+
+/// A claim that keeps everybody from mounting the device while it goes away.
+Result<UniqueFd> claim(const NbdSysfs& sysfs) {
+  const auto deadline = std::chrono::steady_clock::now() + kPasserbyPatience;
+  for (;;) {
+    const auto users = sysfs.find_users();
+    if (!users) return fail(users.error());
+    if (!users->in_use()) {
+      UniqueFd fd(::open(sysfs.node().c_str(), O_RDONLY | O_EXCL | O_CLOEXEC));
+      if (fd) return fd;
+      if (errno != EBUSY) return fail(errno, fmt::format("cannot open {}", sysfs.node()));
+    }
+    const bool passing = users->mounts.empty() && users->swaps.empty() && users->holders.empty();
+    if (!passing || std::chrono::steady_clock::now() > deadline) {
+      return fail(EBUSY, fmt::format("{} is in use: {}", sysfs.node(), users->describe()));
+    }
+    std::this_thread::sleep_for(kLookAgain);
+  }
+}
+
+}  // namespace
+
+Result<std::uint32_t> attach_device(NbdDeviceConfig config, std::vector<UniqueFd> sockets,
+                                    std::uint32_t max_request) {
+  auto netlink = NbdNetlink::open();
+  if (!netlink) return fail(netlink.error());
+  for (const UniqueFd& socket : sockets) config.sockets.push_back(socket.get());
+  auto index = netlink->connect(config);
+  if (!index) return index;
+  if (Status settled = settle(NbdSysfs(*index), max_request); !settled) {
+    if (Status undone = netlink->disconnect(*index); !undone) {
+      log::error("/dev/nbd{} stays behind: {}", *index, describe(undone.error()));
+    }
+    return fail(settled.error());
+  }
+  return index;
+}
+
+Status detach_device(std::uint32_t index) {
+  const NbdSysfs sysfs(index);
+  auto held = claim(sysfs);
+  if (!held) return fail(held.error());
+  // A disconnect does not flush.
+  if (::fsync(held->get()) != 0) {
+    return fail(errno, fmt::format("cannot flush {}; --force gives up what is not on the server",
+                                   sysfs.node()));
+  }
+  if (Status gone = disconnect(index); !gone) return gone;
+  held->reset();
+  return sysfs.wait_until_free(kFreePatience);
+}
+
+Status detach_device_by_force(std::uint32_t index) {
+  if (Status gone = disconnect(index); !gone) return gone;
+  if (Status is_free = NbdSysfs(index).wait_until_free(kForcedPatience); !is_free) {
+    log::warn("/dev/nbd{} is disconnected, but still open; it is free when the last user closes it",
+              index);
+  }
+  return {};
+}
+
+}  // namespace rnbd::client

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "client/rnbd_session.h"
+
+#include <algorithm>
+#include <cerrno>
+
+#include <fmt/format.h>
+
+#include "common/log.h"
+
+namespace rnbd::client {
+namespace {
+
+template <typename T>
+std::vector<std::byte> to_bytes(const T& message) {
+  const auto bytes = std::as_bytes(std::span(&message, 1));
+  return {bytes.begin(), bytes.end()};
+}
+
+}  // namespace
+
+RnbdSession::RnbdSession(transport::Fabric& fabric, ControlContext& control,
+                         std::vector<WorkerContext*> workers, rtrs::SessionSettings settings)
+    : control_(control), session_(fabric, control, std::move(workers), std::move(settings), *this) {}
+
+void RnbdSession::when_ready(std::move_only_function<void(Status)> done) {
+  if (ready_) {
+    done({});
+  } else if (!failed_) {
+    done(failed_);
+  } else if (was_ready_) {
+    done(fail(ENOTCONN, fmt::format("session {} has lost its server: {}", name(),
+                                    session_.last_error())));
+  } else {
+    waiting_.push_back(std::move(done));
+  }
+}
+
+void RnbdSession::on_session_up() {
+  wire::SessionInfo hello;
+  hello.header = wire::header(wire::MessageType::SessionInfo);
+  session_.send({.direction = rtrs::Direction::Read,
+                 .message = to_bytes(hello),
+                 .answer_length = sizeof(wire::SessionInfo),
+                 .done = [this, life = ++life_](int error, std::vector<std::byte> answer) {
+                   if (life == life_) on_hello(error, answer);
+                 }});
+}
+
+void RnbdSession::on_hello(int error, std::span<const std::byte> answer) {
+  if (error != 0) {
+    log::warn("session {}: the server refused SESS_INFO: {}", name(), errno_name(error));
+    return;
+  }
+  const auto info = load<wire::SessionInfo>(answer);
+  log::info("session {}: connected to {}, RNBD version {}", name(), session_.peer_address(),
+            info.version);
+  reopen_devices();
+}
+
+void RnbdSession::reopen_devices() {
+  auto left = std::make_shared<std::size_t>(devices_.size() + 1);
+  const auto one_done = [this, left, life = life_] {
+    if (--*left == 0 && life == life_) become_ready();
+  };
+  for (SessionDevice* device : devices_) device->reopen(one_done);
+  one_done();
+}
+
+void RnbdSession::become_ready() {
+  ready_ = true;
+  was_ready_ = true;
+  session_.resume();
+  for (auto& done : std::exchange(waiting_, {})) done({});
+}
+
+void RnbdSession::on_session_down(const Error& error, bool will_retry) {
+  ++life_;
+  ready_ = false;
+  log::warn("session {}: {}", name(), describe(error));
+  for (SessionDevice* device : devices_) device->on_session_lost(describe(error));
+  if (will_retry && was_ready_) return;
+  failed_ = fail(error);
+  // Whoever waits may end the session: not from inside its own call.
+  control_.post([waiting = std::exchange(waiting_, {}), status = failed_]() mutable {
+    for (auto& done : waiting) done(status);
+  });
+}
+
+void RnbdSession::open(const OpenRequest& request,
+                       std::move_only_function<void(Result<wire::OpenResponse>)> done) {
+  wire::Open message;
+  message.header = wire::header(wire::MessageType::Open);
+  message.access_mode = static_cast<std::uint8_t>(request.access);
+  message.io_mode = static_cast<std::uint8_t>(request.io_mode);
+  message.io_mode_mark = wire::kIoModeMark;
+  if (request.device_path.size() >= message.device_name.size()) {
+    done(fail(EINVAL, "the device's name is too long"));
+    return;
+  }
+  std::ranges::copy(request.device_path, message.device_name.begin());
+  session_.send({.direction = rtrs::Direction::Read,
+                 .message = to_bytes(message),
+                 .answer_length = sizeof(wire::OpenResponse),
+                 .done = [path = request.device_path, done = std::move(done)](
+                             int error, std::vector<std::byte> answer) mutable {
+                   if (error != 0) {
+                     done(fail(error, fmt::format("the server cannot open {}", path)));
+                   } else {
+                     done(load<wire::OpenResponse>(answer));
+                   }
+                 }});
+}
+
+void RnbdSession::close_device(std::uint32_t device_id, Executor::Task done) {
+  if (!session_.connected()) {
+    control_.post(std::move(done));
+    return;
+  }
+  wire::Close message;
+  message.header = wire::header(wire::MessageType::Close);
+  message.device_id = device_id;
+  session_.send({.direction = rtrs::Direction::Write,
+                 .message = to_bytes(message),
+                 .answer_length = 0,
+                 .done = [done = std::move(done)](int, std::vector<std::byte>) mutable { done(); }});
+}
+
+}  // namespace rnbd::client

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+// A session as RNBD has it: says hello, opens and closes devices, and opens them again when the
+// server comes back, before any request is let out. Control thread; the control plane owns it.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "common/control_context.h"
+#include "common/result.h"
+#include "common/rnbd_wire.h"
+#include "transport/rtrs/client_session.h"
+
+namespace rnbd::client {
+
+/// A device that has to be opened again after the session was lost.
+class SessionDevice {
+ public:
+  virtual ~SessionDevice() = default;
+  virtual void on_session_lost(const std::string& why) = 0;
+  /// Call `done` once workers use the new id, or cannot use the device at all.
+  virtual void reopen(Executor::Task done) = 0;
+};
+
+/// What to open, in RNBD's words.
+struct OpenRequest {
+  std::string device_path;
+  wire::AccessMode access = wire::AccessMode::ReadWrite;
+  wire::IoMode io_mode = wire::IoMode::ServerDefault;
+};
+
+class RnbdSession final : private rtrs::SessionEvents {
+ public:
+  RnbdSession(transport::Fabric& fabric, ControlContext& control,
+              std::vector<WorkerContext*> workers, rtrs::SessionSettings settings);
+
+  void start() { session_.start(); }
+
+  /// Calls `done` once devices can be opened, or with why they never will be. For a session that
+  /// was up and is being reconnected: ENOTCONN at once.
+  void when_ready(std::move_only_function<void(Status)> done);
+
+  /// Errors: the server's errno, or ENOTCONN.
+  void open(const OpenRequest& request,
+            std::move_only_function<void(Result<wire::OpenResponse>)> done);
+
+  /// `done` whatever becomes of it: a session that is down has nothing open.
+  void close_device(std::uint32_t device_id, Executor::Task done);
+
+  /// Devices that reopen() is for.
+  void add(SessionDevice& device) { devices_.push_back(&device); }
+  void remove(SessionDevice& device) { std::erase(devices_, &device); }
+
+  /// Ends the session; no device is left.
+  void stop(Executor::Task done) { session_.close(std::move(done)); }
+
+  [[nodiscard]] rtrs::ClientSession& rtrs() { return session_; }
+  [[nodiscard]] const std::string& name() const { return session_.settings().name; }
+
+ private:
+  void on_session_up() override;
+  void on_session_down(const Error& error, bool will_retry) override;
+  void on_hello(int error, std::span<const std::byte> answer);
+  void reopen_devices();
+  void become_ready();
+
+  ControlContext& control_;
+  rtrs::ClientSession session_;
+  std::vector<SessionDevice*> devices_;
+  std::vector<std::move_only_function<void(Status)>> waiting_;
+  bool ready_ = false;
+  bool was_ready_ = false;
+  std::uint32_t life_ = 0;  ///< answers of an earlier life mean nothing
+  Status failed_;
+};
+
+}  // namespace rnbd::client

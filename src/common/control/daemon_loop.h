@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+// The control thread of a daemon, from start to stop: an io_context that watches descriptors and
+// ends on SIGINT or SIGTERM. The daemon's main thread.
+#pragma once
+
+#include <csignal>
+#include <functional>
+#include <string>
+
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/posix/stream_descriptor.hpp>
+#include <boost/asio/signal_set.hpp>
+
+#include "common/control/asio_context.h"
+#include "common/log.h"
+
+namespace rnbd::control {
+
+class DaemonLoop {
+ public:
+  [[nodiscard]] AsioContext& context() { return context_; }
+  [[nodiscard]] boost::asio::io_context& io() { return io_; }
+
+  /// Calls `ready` whenever `fd`, which stays its owner's, is readable. Until the loop ends.
+  void watch(int fd, std::function<void()> ready) {
+    watched_.push_back(std::make_unique<Watched>(io_, fd, std::move(ready)));
+    wait(*watched_.back());
+  }
+
+  /// Runs. On the first signal `stop` is called with a task that ends the loop; a second one ends
+  /// it at once.
+  void run(std::move_only_function<void(Executor::Task ended)> stop) {
+    boost::asio::signal_set signals(io_, SIGINT, SIGTERM);
+    wait_signal(signals, stop);
+    io_.run();
+  }
+
+ private:
+  struct Watched {
+    Watched(boost::asio::io_context& io, int fd, std::function<void()> call)
+        : descriptor(io, fd), ready(std::move(call)) {}
+    ~Watched() { descriptor.release(); }
+    boost::asio::posix::stream_descriptor descriptor;
+    std::function<void()> ready;
+  };
+
+  void wait(Watched& watched) {
+    watched.descriptor.async_wait(boost::asio::posix::stream_descriptor::wait_read,
+                                  [this, &watched](const boost::system::error_code& error) {
+                                    if (error) return;
+                                    watched.ready();
+                                    wait(watched);
+                                  });
+  }
+
+  void wait_signal(boost::asio::signal_set& signals,
+                   std::move_only_function<void(Executor::Task ended)>& stop) {
+    signals.async_wait([&](const boost::system::error_code& error, int number) {
+      if (error) return;
+      if (std::exchange(stopping_, true)) {
+        log::warn("stopped at once by {}", ::strsignal(number));
+        io_.stop();
+        return;
+      }
+      log::info("stopping on {}", ::strsignal(number));
+      wait_signal(signals, stop);
+      stop([this] { io_.stop(); });
+    });
+  }
+
+  boost::asio::io_context io_{1};
+  AsioContext context_{io_};
+  std::vector<std::unique_ptr<Watched>> watched_;
+  bool stopping_ = false;
+};
+
+}  // namespace rnbd::control

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+// The server daemon's configuration file: TOML, flat, keys named like the kernel's parameters.
+// Read once at start, on the main thread.
+//
+//   port_nr = 1234
+//   dev_search_path = "/dev/exports/%SESSNAME%"
+//   sess_queue_depth = 512
+//   max_io_size = 126976
+//   always_invalidate = true
+//   control = "/run/rnbd/server.sock"
+//   log_level = "info"
+#pragma once
+
+#include <string>
+
+#include "common/result.h"
+#include "server/daemon.h"
+
+namespace rnbd::server {
+
+/// Overwrites what the file at `path` sets. Each value has been checked by itself; how they go
+/// together is check_immediate()'s. Errors: EINVAL with "FILE:LINE:COLUMN: reason", and those of
+/// reading the file. `options` are unchanged then.
+Status load_config(const std::string& path, DaemonOptions& options);
+
+}  // namespace rnbd::server

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "server/control_plane.h"
+
+#include <algorithm>
+
+#include "common/control/verbs.h"
+#include "common/log.h"
+#include "common/rnbd_names.h"
+
+namespace rnbd::server {
+namespace {
+
+std::vector<WorkerContext*> contexts(const std::vector<StoreWorker>& workers) {
+  std::vector<WorkerContext*> result;
+  for (const StoreWorker& worker : workers) result.push_back(worker.worker);
+  return result;
+}
+
+std::string state_name(ExportState state) {
+  switch (state) {
+    case ExportState::Open:
+      return "open";
+    case ExportState::Closing:
+    case ExportState::Closed:
+      return "closed";
+  }
+  return "closed";
+}
+
+}  // namespace
+
+ControlPlane::ControlPlane(ControlContext& control, std::vector<StoreWorker> workers,
+                           rtrs::AcceptorSettings settings, SearchPath search_path)
+    : control_(control),
+      workers_(std::move(workers)),
+      exports_(std::move(search_path)),
+      acceptor_(control, contexts(workers_), settings, *this) {}
+
+Status ControlPlane::listen(transport::Fabric& fabric, std::uint16_t port) {
+  auto listener = fabric.listen({.text = "", .port = port}, acceptor_);
+  if (!listener) return fail(listener.error());
+  listener_ = std::move(*listener);
+  return {};
+}
+
+void ControlPlane::stop(Executor::Task done) {
+  listener_.reset();
+  acceptor_.close(std::move(done));
+}
+
+Result<rtrs::RequestHandler*> ControlPlane::on_session_named(rtrs::ServerSession& session) {
+  peers_.push_back(std::make_unique<SessionPeer>(++sessions_named_, session, workers_, control_,
+                                                 exports_));
+  const rtrs::ServerPath& path = *session.paths().front();
+  log::info("session {} of {} is up on {}, {} MiB pinned", session.name(), path.peer_address(),
+            path.device_name(), session.chunks().memory().size() >> 20);
+  return &peers_.back()->handler();
+}
+
+void ControlPlane::on_session_closed(rtrs::ServerSession& session, Executor::Task done) {
+  const auto peer = std::ranges::find_if(
+      peers_, [&](const auto& one) { return &one->session() == &session; });
+  (*peer)->stop([this, one = peer->get(), done = std::move(done)]() mutable {
+    log::info("session {} is gone", one->session().name());
+    std::erase_if(peers_, [one](const auto& other) { return other.get() == one; });
+    done();
+  });
+}
+
+SessionPeer* ControlPlane::find_peer(std::uint64_t id) const {
+  const auto peer =
+      std::ranges::find_if(peers_, [id](const auto& one) { return one->id() == id; });
+  return peer == peers_.end() ? nullptr : peer->get();
+}
+
+control::Json ControlPlane::list() const {
+  control::Json devices = control::Json::array();
+  for (const Export* entry : exports_.list()) {
+    SessionPeer* const peer = find_peer(entry->session);
+    std::string client;
+    if (peer != nullptr && !peer->session().paths().empty()) {
+      client = peer->session().paths().front()->peer_address();
+    }
+    devices.push_back(control::to_json(
+        control::DeviceEntry{.device = entry->device_path,
+                             .session = entry->session_name,
+                             .mapping_path = entry->mapping_path,
+                             .state = state_name(entry->state),
+                             .access_mode = std::string(wire::name_of(entry->access)),
+                             .io_mode = std::string(wire::name_of(entry->io_mode)),
+                             .size_bytes = entry->size_bytes,
+                             .client = client}));
+  }
+  return control::list_result(std::move(devices));
+}
+
+}  // namespace rnbd::server

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+// The server between its parts: takes clients in, gives each session its peer, and tells what is
+// open. Control thread; the daemon owns it.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "common/control/messages.h"
+#include "common/control_context.h"
+#include "server/exports.h"
+#include "server/session_peer.h"
+#include "transport/fabric.h"
+#include "transport/rtrs/server_acceptor.h"
+
+namespace rnbd::server {
+
+class ControlPlane final : private rtrs::ServerSessionEvents {
+ public:
+  ControlPlane(ControlContext& control, std::vector<StoreWorker> workers,
+               rtrs::AcceptorSettings settings, SearchPath search_path);
+
+  /// Takes clients in. Errors: those of Fabric::listen.
+  Status listen(transport::Fabric& fabric, std::uint16_t port);
+
+  /// Disconnects all clients; `done` once nothing runs on any worker.
+  void stop(Executor::Task done);
+
+  /// What `rnbd-server list` prints.
+  [[nodiscard]] control::Json list() const;
+
+ private:
+  Result<rtrs::RequestHandler*> on_session_named(rtrs::ServerSession& session) override;
+  void on_session_closed(rtrs::ServerSession& session, Executor::Task done) override;
+  void on_session_ended(rtrs::ServerSession&) override {}
+  [[nodiscard]] SessionPeer* find_peer(std::uint64_t id) const;
+
+  ControlContext& control_;
+  std::vector<StoreWorker> workers_;
+  Exports exports_;
+  rtrs::ServerAcceptor acceptor_;
+  std::unique_ptr<transport::Listener> listener_;
+  std::vector<std::unique_ptr<SessionPeer>> peers_;
+  std::uint64_t sessions_named_ = 0;
+};
+
+}  // namespace rnbd::server

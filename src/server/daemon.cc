@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "server/daemon.h"
+
+#include <unistd.h>
+
+#include <future>
+
+#include "common/control/daemon_loop.h"
+#include "common/control/server.h"
+#include "common/control/verbs.h"
+#include "common/limits.h"
+#include "common/log.h"
+#include "server/control_plane.h"
+#include "server/uring_store.h"
+#include "transport/verbs/fabric.h"
+#include "transport/worker_pool.h"
+
+namespace rnbd::server {
+namespace {
+
+/// The stores, each made and destroyed on its worker.
+class Stores {
+ public:
+  explicit Stores(WorkerPool& pool) : pool_(pool), stores_(pool.size()) {}
+  ~Stores() {
+    on_each([](Worker&, std::unique_ptr<UringStore>& store) {
+      store.reset();
+      return Status{};
+    });
+  }
+
+  Status create() {
+    return on_each([](Worker& worker, std::unique_ptr<UringStore>& store) -> Status {
+      auto made = UringStore::create(worker);
+      if (!made) return fail(made.error());
+      store = std::move(*made);
+      return {};
+    });
+  }
+
+  [[nodiscard]] std::vector<StoreWorker> workers() {
+    std::vector<StoreWorker> result;
+    for (std::size_t i = 0; i < pool_.size(); ++i) result.push_back({&pool_[i], stores_[i].get()});
+    return result;
+  }
+
+ private:
+  template <typename Step>
+  Status on_each(Step step) {
+    Status first;
+    for (std::size_t i = 0; i < pool_.size(); ++i) {
+      std::promise<Status> done;
+      pool_[i].post([&, i] { done.set_value(step(pool_[i], stores_[i])); });
+      if (Status status = done.get_future().get(); !status && first) first = status;
+    }
+    return first;
+  }
+
+  WorkerPool& pool_;
+  std::vector<std::unique_ptr<UringStore>> stores_;
+};
+
+std::uint64_t half_of_memory() {
+  return static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES)) *
+         static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE)) / 2;
+}
+
+rtrs::AcceptorSettings acceptor_settings(const DaemonOptions& options) {
+  return {.parameters = {.queue_depth = options.sess_queue_depth,
+                         .max_io_size = options.max_io_size,
+                         .max_header_size = limits::kHeaderArea,
+                         .new_key = options.always_invalidate},
+          .memory_limit = half_of_memory()};
+}
+
+Status serve(const DaemonOptions& options) {
+  control::DaemonLoop loop;
+  auto search_path = SearchPath::create(options.dev_search_path);
+  if (!search_path) return fail(search_path.error());
+  auto fabric = transport::verbs::VerbsFabric::create();
+  if (!fabric) return fail(fabric.error());
+  auto pool = WorkerPool::start("rnbd-server");
+  if (!pool) return fail(pool.error());
+  Stores stores(*pool);
+  if (Status created = stores.create(); !created) return created;
+
+  const rtrs::AcceptorSettings settings = acceptor_settings(options);
+  ControlPlane plane(loop.context(), stores.workers(), settings, std::move(*search_path));
+  if (Status listening = plane.listen(**fabric, options.port_nr); !listening) return listening;
+
+  control::ControlServer commands(loop.io());
+  commands.handle(control::kListVerb, [&](const control::Json&, control::Reply reply) {
+    reply(plane.list());
+  });
+  if (Status listening = commands.listen(options.control_path); !listening) return listening;
+
+  const std::uint64_t bytes =
+      std::uint64_t{options.sess_queue_depth} * settings.parameters.chunk_size();
+  log::info("serving {} on port {} with {} workers; a session pins {} MiB, all together {} at most",
+            options.dev_search_path, options.port_nr, pool->size(), bytes >> 20,
+            settings.memory_limit >> 20);
+  loop.watch((*fabric)->event_fd(), [&] { (*fabric)->process_events(); });
+  loop.run([&](Executor::Task ended) { plane.stop(std::move(ended)); });
+  log::info("stopped");
+  return {};
+}
+
+}  // namespace
+
+int run_daemon(const DaemonOptions& options) {
+  log::start(options.log_level);
+  const Status served = serve(options);
+  if (served) return static_cast<int>(control::ExitCode::Ok);
+  log::error("{}", describe(served.error()));
+  return static_cast<int>(control::exit_code(served.error().code));
+}
+
+}  // namespace rnbd::server

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+// Starting the server daemon: what `rnbd-server daemon` hands over. Called once, on the main
+// thread.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "common/control/sockets.h"
+
+namespace rnbd::server {
+
+/// Names, units and defaults are those of the kernel's module parameters where it has them.
+struct DaemonOptions {
+  std::string control_path = control::kServerSocket;  ///< Unix socket to take commands on
+  std::string config_file;               ///< what the rest was read from; empty: no file
+  std::uint16_t port_nr = 1234;          ///< to listen on
+  std::string dev_search_path = "/";     ///< names are below it; may hold %SESSNAME%
+  std::uint32_t sess_queue_depth = 512;  ///< chunks of a session; see daemon_options.h for limits
+  std::uint32_t max_io_size = 126976;    ///< bytes of one I/O; a chunk has 4096 more
+  bool always_invalidate = true;         ///< a new key for a chunk after each I/O
+  std::string log_level = "info";        ///< one of kLogLevels (common/words.h)
+};
+
+/// Runs the daemon in the foreground until SIGINT or SIGTERM. `options` have passed check().
+/// Returns the program's exit code (common/control/exit_codes.h); what went wrong is in the log.
+int run_daemon(const DaemonOptions& options);
+
+}  // namespace rnbd::server

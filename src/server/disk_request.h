@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+// One RNBD I/O request at the server, from the client's message to the disk's answer: checked here,
+// executed by a store. One object a chunk, on the worker its request came to.
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+#include "common/limits.h"
+#include "common/result.h"
+#include "common/rnbd_wire.h"
+#include "server/backend.h"
+#include "server/block_store.h"
+#include "transport/rtrs/server_request.h"
+
+namespace rnbd::server {
+
+struct DiskCounters {
+  std::uint64_t reads = 0;
+  std::uint64_t read_bytes = 0;
+  std::uint64_t writes = 0;
+  std::uint64_t write_bytes = 0;
+  std::uint64_t others = 0;  ///< flushes, discards, zeroes
+  std::uint64_t errors = 0;
+};
+
+/// An open device as one worker sees it.
+struct WorkerDevice {
+  bool open = false;
+  bool writable = false;
+  StoreTarget target;
+  DiskLimits limits;
+  std::uint32_t in_flight = 0;
+  DiskCounters counters;
+};
+
+/// A request's message turned into an operation, or the errno to answer with: EINVAL (not a request
+/// that makes sense), EIO (beyond the end), EROFS, EOPNOTSUPP. Pure.
+std::expected<StoreOperation, int> plan_operation(const wire::Io& message,
+                                                  rtrs::Direction direction,
+                                                  std::span<std::byte> data,
+                                                  const WorkerDevice& device);
+
+class DiskRequest final : public StoreClient {
+ public:
+  /// Told when a device may have become idle.
+  class Idle {
+   public:
+    virtual ~Idle() = default;
+    virtual void on_device_idle(std::size_t worker, std::uint32_t device_id) = 0;
+  };
+
+  /// Takes over `request`, an I/O message of `message`'s device on that device's worker.
+  void start(rtrs::ServerRequest& request, const wire::Io& message, WorkerDevice& device,
+             BlockStore& store, int buffer_slot, Idle& idle);
+
+ private:
+  void on_store_done(int error) override;
+  void count(const StoreOperation& operation);
+
+  rtrs::ServerRequest* request_ = nullptr;
+  WorkerDevice* device_ = nullptr;
+  std::uint32_t device_id_ = 0;
+  Idle* idle_ = nullptr;
+};
+
+}  // namespace rnbd::server

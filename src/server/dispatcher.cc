@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "server/dispatcher.h"
+
+#include <algorithm>
+#include <cerrno>
+
+#include "common/assert.h"
+
+namespace rnbd::server {
+namespace {
+
+// The last field that every client sends; older ones end before the priority.
+constexpr std::size_t kShortestIo = offsetof(wire::Io, priority);
+
+}  // namespace
+
+Dispatcher::Dispatcher(std::vector<StoreWorker> workers, ControlContext& control,
+                       rtrs::ChunkTable& chunks, std::uint32_t queue_depth,
+                       ServiceHandler& service)
+    : control_(control), chunks_(chunks), service_(service), requests_(queue_depth) {
+  for (const StoreWorker& worker : workers) {
+    Lane& lane = lanes_.emplace_back();
+    lane.worker = worker;
+    lane.devices.resize(limits::kMaxDevicesPerSession);
+    lane.waiting_for_idle.resize(limits::kMaxDevicesPerSession);
+  }
+}
+
+void Dispatcher::start() {
+  on_each_lane(
+      [this](Lane& lane) { lane.buffer_slot = lane.worker.store->register_buffer(chunks_.memory()); },
+      [] {});
+}
+
+void Dispatcher::open_device(std::uint32_t device_id, const Backend& backend,
+                             Executor::Task done) {
+  const WorkerDevice opened{.open = true,
+                            .writable = backend.writable(),
+                            .target = backend.target(),
+                            .limits = backend.limits()};
+  on_each_lane(
+      [device_id, opened](Lane& lane) {
+        WorkerDevice& device = lane.devices[device_id];
+        RNBD_ASSERT(!device.open && device.in_flight == 0);
+        device = opened;
+        device.target.file_slot = lane.worker.store->register_file(device.target.fd);
+      },
+      std::move(done));
+}
+
+void Dispatcher::close_device(std::uint32_t device_id, Executor::Task done) {
+  auto left = std::make_shared<std::size_t>(lanes_.size());
+  auto last = std::make_shared<Executor::Task>(std::move(done));
+  for (Lane& lane : lanes_) {
+    lane.worker.worker->post([this, &lane, device_id, left, last] {
+      lane.devices[device_id].open = false;
+      lane.waiting_for_idle[device_id] = [left, last] {
+        if (--*left == 0) (*last)();
+      };
+      if (lane.devices[device_id].in_flight == 0) leave(lane, device_id);
+    });
+  }
+}
+
+void Dispatcher::on_device_idle(std::size_t worker, std::uint32_t device_id) {
+  Lane& lane = lanes_[worker];
+  if (!lane.devices[device_id].open) leave(lane, device_id);
+}
+
+void Dispatcher::leave(Lane& lane, std::uint32_t device_id) {
+  if (!lane.waiting_for_idle[device_id]) return;
+  WorkerDevice& device = lane.devices[device_id];
+  lane.worker.store->unregister_file(std::exchange(device.target.file_slot, kNoSlot));
+  control_.post(std::exchange(lane.waiting_for_idle[device_id], nullptr));
+}
+
+void Dispatcher::stop(Executor::Task done) {
+  on_each_lane(
+      [](Lane& lane) {
+        for (WorkerDevice& device : lane.devices) {
+          RNBD_ASSERT(device.in_flight == 0);
+          if (device.open) lane.worker.store->unregister_file(device.target.file_slot);
+        }
+        lane.worker.store->unregister_buffer(lane.buffer_slot);
+      },
+      std::move(done));
+}
+
+void Dispatcher::on_each_lane(std::function<void(Lane&)> step, Executor::Task done) {
+  auto left = std::make_shared<std::size_t>(lanes_.size());
+  auto last = std::make_shared<Executor::Task>(std::move(done));
+  for (Lane& lane : lanes_) {
+    lane.worker.worker->post([this, &lane, step, left, last] {
+      step(lane);
+      control_.post([left, last] {
+        if (--*left == 0) (*last)();
+      });
+    });
+  }
+}
+
+void Dispatcher::on_request(rtrs::ServerRequest& request) {
+  const std::span<const std::byte> message = request.user_message();
+  if (message.size() < sizeof(wire::Header)) {
+    request.respond(EINVAL);
+    return;
+  }
+  const auto type = static_cast<wire::MessageType>(load<wire::Header>(message).type + 0);
+  switch (type) {
+    case wire::MessageType::Io:
+      on_io(request);
+      break;
+    case wire::MessageType::SessionInfo:
+    case wire::MessageType::Open:
+    case wire::MessageType::Close:
+      on_service(request);
+      break;
+    case wire::MessageType::SessionInfoResponse:
+    case wire::MessageType::OpenResponse:
+    default:
+      request.respond(EINVAL);
+      break;
+  }
+}
+
+void Dispatcher::on_io(rtrs::ServerRequest& request) {
+  const std::span<const std::byte> bytes = request.user_message();
+  if (bytes.size() < kShortestIo) {
+    request.respond(EINVAL);
+    return;
+  }
+  wire::Io message;
+  std::ranges::copy(bytes.first(std::min(bytes.size(), sizeof message)),
+                    std::as_writable_bytes(std::span(&message, 1)).begin());
+  Lane& lane = lanes_[request.worker()];
+  const std::uint32_t device_id = message.device_id;
+  if (device_id >= lane.devices.size() || !lane.devices[device_id].open) {
+    request.respond(ENOTCONN);
+    return;
+  }
+  requests_[request.chunk()].start(request, message, lane.devices[device_id], *lane.worker.store,
+                                   lane.buffer_slot, *this);
+}
+
+void Dispatcher::on_service(rtrs::ServerRequest& request) {
+  const std::span<const std::byte> bytes = request.user_message();
+  Executor* const worker = lanes_[request.worker()].worker.worker;
+  control_.post([this, &request, worker,
+                 message = std::vector<std::byte>(bytes.begin(), bytes.end())]() mutable {
+    service_.on_service_message(std::move(message), [&request, worker](ServiceAnswer answer) {
+      worker->post([&request, answer = std::move(answer)] {
+        // All of what will be sent is written: what lay in the chunk before is nobody's business.
+        const std::span<std::byte> data = request.data();
+        const std::size_t length = std::min(data.size(), answer.body.size());
+        if (request.direction() == rtrs::Direction::Read) {
+          std::ranges::copy(std::span(answer.body).first(length), data.begin());
+          std::ranges::fill(data.subspan(length), std::byte{0});
+        }
+        request.respond(length < answer.body.size() && answer.error == 0 ? EINVAL : answer.error);
+      });
+    });
+  });
+}
+
+}  // namespace rnbd::server

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+// Runs the requests of one session: I/O on the worker it came to, everything else (SESS_INFO, OPEN,
+// CLOSE) on the control thread, which answers through here. Each worker has its own table of open
+// devices, so that none shares or locks anything. The control plane owns it.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "common/executor.h"
+#include "server/disk_request.h"
+#include "transport/rtrs/server_session.h"
+
+namespace rnbd::server {
+
+/// A worker and the store that lives on it.
+struct StoreWorker {
+  WorkerContext* worker = nullptr;
+  BlockStore* store = nullptr;
+};
+
+/// Answer to a service message: 0 or a positive errno, and the data of a read.
+struct ServiceAnswer {
+  int error = 0;
+  std::vector<std::byte> body;
+};
+
+/// Runs service messages; control thread.
+class ServiceHandler {
+ public:
+  virtual ~ServiceHandler() = default;
+  /// Answer once, on the control thread.
+  virtual void on_service_message(std::vector<std::byte> message,
+                                  std::move_only_function<void(ServiceAnswer)> answer) = 0;
+};
+
+class Dispatcher final : public rtrs::RequestHandler, private DiskRequest::Idle {
+ public:
+  Dispatcher(std::vector<StoreWorker> workers, ControlContext& control,
+             rtrs::ChunkTable& chunks, std::uint32_t queue_depth, ServiceHandler& service);
+
+  // Control thread. Each calls `done` there, after every worker has done its part.
+
+  /// Lets workers use the chunks' memory as registered buffers.
+  void start();
+
+  /// Serves a device under an id that no worker knows.
+  void open_device(std::uint32_t device_id, const Backend& backend, Executor::Task done);
+
+  /// Refuses new requests for the device; `done` once none is on its way to the disk.
+  void close_device(std::uint32_t device_id, Executor::Task done);
+
+  /// Lets go of everything. No request runs any more.
+  void stop(Executor::Task done);
+
+  void on_request(rtrs::ServerRequest& request) override;
+
+ private:
+  struct Lane {
+    StoreWorker worker;
+    int buffer_slot = kNoSlot;
+    std::vector<WorkerDevice> devices;              ///< by device id
+    std::vector<Executor::Task> waiting_for_idle;  ///< by device id; control's, posted when idle
+  };
+
+  void on_device_idle(std::size_t worker, std::uint32_t device_id) override;
+  void on_io(rtrs::ServerRequest& request);
+  void on_service(rtrs::ServerRequest& request);
+  void leave(Lane& lane, std::uint32_t device_id);
+  void on_each_lane(std::function<void(Lane&)> step, Executor::Task done);
+
+  ControlContext& control_;
+  rtrs::ChunkTable& chunks_;
+  ServiceHandler& service_;
+  std::vector<Lane> lanes_;
+  std::vector<DiskRequest> requests_;  ///< by chunk
+};
+
+}  // namespace rnbd::server

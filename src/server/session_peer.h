@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// One client's session as RNBD has it: answers SESS_INFO, OPEN and CLOSE, and keeps the session's
+// exports and its workers' tables of open devices in step. Control thread; the control plane owns
+// it.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <set>
+#include <vector>
+
+#include "common/control_context.h"
+#include "server/dispatcher.h"
+#include "server/exports.h"
+#include "transport/rtrs/server_session.h"
+
+namespace rnbd::server {
+
+class SessionPeer final : public ServiceHandler {
+ public:
+  /// `id`: unlike any other session's, ever.
+  SessionPeer(std::uint64_t id, rtrs::ServerSession& session, std::vector<StoreWorker> workers,
+              ControlContext& control, Exports& exports);
+
+  /// Closes everything the session has open; no request runs any more.
+  void stop(Executor::Task done);
+
+  [[nodiscard]] std::uint64_t id() const { return id_; }
+  [[nodiscard]] rtrs::ServerSession& session() { return session_; }
+  [[nodiscard]] rtrs::RequestHandler& handler() { return dispatcher_; }
+
+ private:
+  using Answer = std::move_only_function<void(ServiceAnswer)>;
+
+  void on_service_message(std::vector<std::byte> message, Answer answer) override;
+  void on_session_info(std::span<const std::byte> message, Answer answer);
+  void on_open(std::span<const std::byte> message, Answer answer);
+  void on_close(std::span<const std::byte> message, Answer answer);
+  void on_device_ready(std::uint32_t device_id);
+  [[nodiscard]] ServiceAnswer describe_device(std::uint32_t device_id);
+
+  const std::uint64_t id_;
+  rtrs::ServerSession& session_;
+  Exports& exports_;
+  Dispatcher dispatcher_;
+  std::set<std::uint32_t> served_;  ///< devices that all workers know
+  /// Devices that workers do not know yet, and who waits for them.
+  std::map<std::uint32_t, std::vector<Answer>> opening_;
+};
+
+/// What OPEN answers for a disk. Pure.
+wire::OpenResponse open_response(const Export& entry, std::uint32_t max_io_size);
+
+}  // namespace rnbd::server

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+// What connections share (core.h).
+#include "transport/verbs/core.h"
+
+#include "common/assert.h"
+
+namespace rnbd::transport::verbs {
+
+Result<std::unique_ptr<Core>> Core::create() {
+  auto events = EventSet::create();
+  if (!events) return fail(std::move(events.error()));
+  std::unique_ptr<Core> core(new Core(std::move(*events)));
+  auto connections = Connections::create(core->events_);
+  if (!connections) return fail(std::move(connections.error()));
+  core->connections_ = std::move(*connections);
+  return core;
+}
+
+Core::~Core() { RNBD_ASSERT(connections_ == nullptr || connections_->empty()); }
+
+Result<CmChannel*> Core::channel() {
+  if (!channel_) {
+    auto channel = CmChannel::create(events_);
+    if (!channel) return fail(std::move(channel.error()));
+    channel_ = std::move(*channel);
+  }
+  return channel_.get();
+}
+
+Result<VerbsDevice*> Core::device(ibv_context& context) {
+  for (const auto& each : devices_) {
+    if (&each->context() == &context) return each.get();
+  }
+  auto device = VerbsDevice::open(context, events_, *connections_);
+  if (!device) return fail(std::move(device.error()));
+  devices_.push_back(std::move(*device));
+  return devices_.back().get();
+}
+
+}  // namespace rnbd::transport::verbs

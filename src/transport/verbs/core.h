@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// What all connections of one VerbsFabric share. Control thread. The fabric owns it; it outlives
+// every endpoint and listener.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "transport/verbs/cm.h"
+#include "transport/verbs/connections.h"
+#include "transport/verbs/device.h"
+#include "transport/verbs/event_set.h"
+
+namespace rnbd::transport::verbs {
+
+class Core {
+ public:
+  /// Errors: those of epoll_create1(2), eventfd(2) and timerfd_create(2).
+  static Result<std::unique_ptr<Core>> create();
+  ~Core();
+
+  EventSet& events() { return events_; }
+  Connections& connections() { return *connections_; }
+
+  /// Opened when first asked for, so that an adapter may appear after the program has started.
+  /// Errors: ENODEV, saying how to get an RDMA device.
+  Result<CmChannel*> channel();
+
+  /// The one Device of `context`, which is librdmacm's. Errors: those of VerbsDevice::open.
+  Result<VerbsDevice*> device(ibv_context& context);
+
+ private:
+  explicit Core(EventSet events) : events_(std::move(events)) {}
+
+  EventSet events_;
+  std::unique_ptr<Connections> connections_;
+  std::unique_ptr<CmChannel> channel_;
+  std::vector<std::unique_ptr<VerbsDevice>> devices_;
+};
+
+}  // namespace rnbd::transport::verbs

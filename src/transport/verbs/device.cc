@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+// An adapter's memory (device.h). Its asynchronous events are in device_events.cc.
+#include "transport/verbs/device.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <unistd.h>
+
+#include <fmt/format.h>
+#include <linux/capability.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+
+namespace rnbd::transport::verbs {
+
+namespace {
+
+unsigned access_of(RegionUse use) {
+  switch (use) {
+    case RegionUse::Local:
+      return IBV_ACCESS_LOCAL_WRITE;
+    case RegionUse::RemoteWrite:
+      return IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE;
+    case RegionUse::WindowTarget:
+      return IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_MW_BIND;
+  }
+  return 0;
+}
+
+/// Who may lock memory without bound is not stopped by RLIMIT_MEMLOCK.
+bool may_lock_any_memory() {
+  __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+  __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3]{};
+  if (::syscall(SYS_capget, &header, data) != 0) return false;
+  return (data[CAP_TO_INDEX(CAP_IPC_LOCK)].effective & CAP_TO_MASK(CAP_IPC_LOCK)) != 0;
+}
+
+Error explain(Error error) {
+  rlimit limit{};
+  if (error.code != ENOMEM || ::getrlimit(RLIMIT_MEMLOCK, &limit) != 0 ||
+      limit.rlim_cur == RLIM_INFINITY || may_lock_any_memory()) {
+    return error;
+  }
+  error.message += fmt::format(
+      "; RLIMIT_MEMLOCK, what this process may lock in all, is {} bytes (`ulimit -l`, or systemd's "
+      "LimitMEMLOCK=infinity)",
+      limit.rlim_cur);
+  return error;
+}
+
+}  // namespace
+
+VerbsRegion::VerbsRegion(MemoryRegion region, std::span<std::byte> memory)
+    : region_(std::move(region)) {
+  memory_ = memory;
+  local_key_ = region_->lkey;
+  remote_key_ = region_->rkey;
+}
+
+VerbsDevice::VerbsDevice(ibv_context& context, ContextPin pin, ProtectionDomain domain,
+                         EventSet& events, Connections& connections)
+    : context_(context),
+      pin_(std::move(pin)),
+      domain_(std::move(domain)),
+      events_(events),
+      connections_(connections) {}
+
+Result<std::unique_ptr<VerbsDevice>> VerbsDevice::open(ibv_context& context, EventSet& events,
+                                                       Connections& connections) {
+  auto pin = ContextPin::create();
+  if (!pin) return fail(std::move(pin.error()));
+  auto domain = ProtectionDomain::create(context);
+  if (!domain) return fail(std::move(domain.error()));
+
+  std::unique_ptr<VerbsDevice> device(
+      new VerbsDevice(context, std::move(*pin), std::move(*domain), events, connections));
+  if (auto done = device->query(); !done) return fail(std::move(done.error()));
+  if (auto done = set_nonblocking(context.async_fd); !done) return fail(std::move(done.error()));
+  if (auto done = events.watch(context.async_fd, *device); !done) {
+    return fail(std::move(done.error()));
+  }
+  return device;
+}
+
+Status VerbsDevice::query() {
+  ibv_device_attr attributes{};
+  if (const int code = ibv_query_device(&context_, &attributes); code != 0) {
+    return fail(code, fmt::format("cannot ask {} what it can do (ibv_query_device)",
+                                  device_name(context_)));
+  }
+  // One completion queue takes the completions of both.
+  const int queued = std::min(attributes.max_qp_wr, (attributes.max_cqe - 1) / 2);
+  const auto work = static_cast<std::uint32_t>(queued);
+  capabilities_ = {
+      .device = std::string(device_name(context_)),
+      .max_send_work = work,
+      .max_receive_work = work,
+      .windows = (attributes.device_cap_flags & IBV_DEVICE_MEM_WINDOW) != 0,
+  };
+  return {};
+}
+
+Result<std::unique_ptr<Region>> VerbsDevice::register_region(std::span<std::byte> memory,
+                                                             RegionUse use) {
+  auto region = MemoryRegion::create(domain_, memory.data(), memory.size(), access_of(use));
+  if (!region) return fail(explain(std::move(region.error())));
+  return std::make_unique<VerbsRegion>(std::move(*region), memory);
+}
+
+Result<std::unique_ptr<Window>> VerbsDevice::make_window() {
+  if (!capabilities_.windows) {
+    return fail(EOPNOTSUPP, fmt::format("{} has no type 1 memory windows", capabilities_.device));
+  }
+  auto window = MemoryWindow::create(domain_);
+  if (!window) return fail(std::move(window.error()));
+  return std::make_unique<VerbsWindow>(std::move(*window));
+}
+
+int VerbsDevice::next_completion_vector() {
+  const int vector = next_vector_;
+  next_vector_ = (next_vector_ + 1) % std::max(context_.num_comp_vectors, 1);
+  return vector;
+}
+
+}  // namespace rnbd::transport::verbs

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+// The fabric (fabric.h): reads addresses, the rest is Core's, VerbsEndpoint's and VerbsListener's.
+#include "transport/verbs/fabric.h"
+
+#include <cerrno>
+
+#include <fmt/format.h>
+
+#include "transport/verbs/core.h"
+#include "transport/verbs/endpoint.h"
+#include "transport/verbs/listener.h"
+
+namespace rnbd::transport::verbs {
+
+namespace {
+
+std::string place(const Address& address) {
+  const char* hint = address.text.starts_with("gid:") ? " (InfiniBand links only)" : "";
+  return fmt::format("{} port {}{}", address.text, address.port, hint);
+}
+
+}  // namespace
+
+VerbsFabric::VerbsFabric(std::unique_ptr<Core> core) : core_(std::move(core)) {}
+
+VerbsFabric::~VerbsFabric() = default;
+
+Result<std::unique_ptr<VerbsFabric>> VerbsFabric::create() {
+  auto core = Core::create();
+  if (!core) return fail(std::move(core.error()));
+  return std::unique_ptr<VerbsFabric>(new VerbsFabric(std::move(*core)));
+}
+
+Result<std::unique_ptr<Endpoint>> VerbsFabric::dial(const Address& source,
+                                                    const Address& destination,
+                                                    EndpointEvents& events) {
+  auto to = CmAddress::parse(destination);
+  if (!to) return fail(std::move(to.error()));
+  std::optional<CmAddress> from;
+  if (!source.text.empty()) {
+    auto parsed = CmAddress::parse(source);
+    if (!parsed) return fail(std::move(parsed.error()));
+    if (parsed->is_gid() != to->is_gid()) {
+      return fail(EINVAL,
+                  fmt::format("{} and {} are of different kinds", source.text, destination.text));
+    }
+    from = *parsed;
+  }
+  return VerbsEndpoint::dial(*core_, from, *to, place(destination), events);
+}
+
+Result<std::unique_ptr<Listener>> VerbsFabric::listen(const Address& address,
+                                                      ListenerEvents& events) {
+  if (address.text.empty()) return VerbsListener::everywhere(*core_, address.port, events);
+  auto parsed = CmAddress::parse(address);
+  if (!parsed) return fail(std::move(parsed.error()));
+  return VerbsListener::on(*core_, *parsed, place(address), events);
+}
+
+int VerbsFabric::event_fd() const { return core_->events().fd(); }
+
+void VerbsFabric::process_events() { core_->events().process(); }
+
+}  // namespace rnbd::transport::verbs

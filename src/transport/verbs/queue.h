@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+// The queue half of a connection: queue pair, completion queue and completion channel, all its own.
+// The control thread makes and destroys it; in between it belongs to the thread that posts and
+// polls. That thread allocates nothing, and takes no lock but those inside libibverbs.
+//
+// The first sign of a break (a completion that failed, a post that was refused) is kept in
+// failure() and told to the control thread, which alone may end the connection.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <optional>
+
+#include "transport/fabric.h"
+#include "transport/verbs/connections.h"
+#include "transport/verbs/device.h"
+#include "transport/verbs/handles.h"
+
+namespace rnbd::transport::verbs {
+
+class Queue {
+ public:
+  /// The queue pair of `id`, which outlives the queue. `owner` gets its asynchronous events.
+  /// Errors: EINVAL, naming the device's limits, if `size` exceeds them; those of rdma_create_qp,
+  /// ibv_create_cq and ibv_create_comp_channel.
+  static Result<std::unique_ptr<Queue>> create(VerbsDevice& device, const CmId& id,
+                                               const QueueSize& size, QueueEvents& owner,
+                                               Connections& connections);
+  ~Queue();
+
+  // Control thread.
+  /// The connection manager has made the pair ready to send: what it cannot be told is set here.
+  void tune();
+  /// Flushes everything outstanding.
+  void break_off();
+  /// Why it broke, in libibverbs' words; nullptr while nothing is known to be wrong. Any thread.
+  [[nodiscard]] const char* failure() const { return failure_.load(std::memory_order_acquire); }
+
+  // The queue's thread; as in fabric.h.
+  Status post(std::span<const WorkRequest> work);
+  Status post_receives(std::span<const ReceiveRequest> receives);
+  std::size_t poll(std::span<Completion> out);
+  bool arm();
+  [[nodiscard]] int wait_fd() const { return channel_->fd; }
+
+ private:
+  Queue(CompletionChannel channel, CompletionQueue completions, QueuePair pair,
+        Connections& connections);
+  std::size_t poll_adapter(std::span<Completion> out);
+  Status post_chain(std::span<const WorkRequest> work);
+  Status post_bind(const WorkRequest& work);
+  std::unexpected<Error> refused(int code, const char* call);
+  void note_failure(const char* what);
+  void drain_signals();
+
+  CompletionChannel channel_;
+  CompletionQueue completions_;
+  QueuePair pair_;
+  Connections& connections_;
+  std::optional<Completion> early_;  ///< found by arm(), not handed out yet
+  std::atomic<const char*> failure_ = nullptr;
+};
+
+}  // namespace rnbd::transport::verbs

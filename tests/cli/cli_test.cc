@@ -1,0 +1,333 @@
+// SPDX-License-Identifier: Apache-2.0
+// Runs the built commands as scripts do: exit codes, what is on stdout and what is not, JSON. The
+// daemon is a control server of this process, on a thread of its own.
+#include <array>
+#include <cerrno>
+#include <cstdio>
+#include <fcntl.h>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <memory>
+#include <mutex>
+#include <spawn.h>
+#include <string>
+#include <unistd.h>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+
+#include "common/control/server.h"
+#include "common/control/verbs.h"
+#include "unit/control_thread.h"
+#include "unit/temp_directory.h"
+
+namespace rnbd::control {
+namespace {
+
+using testing::EndsWith;
+using testing::HasSubstr;
+using testing::StartsWith;
+
+struct Ran {
+  int exit = -1;
+  std::string out;
+  std::string err;
+};
+
+std::string read_all(const std::string& path) {
+  std::ifstream file(path);
+  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+}
+
+class Cli : public testing::Test {
+ protected:
+  void TearDown() override {
+    thread_.run([this] { server_.reset(); });
+  }
+
+  /// A daemon that knows one verb.
+  void serve(const std::string& verb, ControlServer::Handler handler) {
+    const Status listening = thread_.run([&] {
+      server_ = std::make_unique<ControlServer>(thread_.context());
+      server_->handle(verb, std::move(handler));
+      return server_->listen(socket_);
+    });
+    ASSERT_TRUE(listening) << describe(listening.error());
+  }
+
+  /// A daemon whose `verb` answers `result` and keeps what it was asked in asked().
+  void answer(const std::string& verb, Result<Json> result) {
+    serve(verb, [this, result = std::move(result)](const Json& args, Reply reply) {
+      {
+        const std::lock_guard lock(mutex_);
+        asked_ = args;
+      }
+      reply(result);
+    });
+  }
+
+  Json asked() {
+    const std::lock_guard lock(mutex_);
+    return asked_;
+  }
+
+  /// Runs a program to its end, its output in files.
+  Ran run(const char* program, std::vector<std::string> arguments) {
+    return run_into(program, std::move(arguments), directory_ + "/out");
+  }
+
+  Ran run_into(const char* program, std::vector<std::string> arguments, const std::string& out) {
+    const std::string err = directory_ + "/err";
+    posix_spawn_file_actions_t actions;
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_addopen(&actions, 1, out.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    posix_spawn_file_actions_addopen(&actions, 2, err.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    arguments.insert(arguments.begin(), program);
+    std::vector<char*> argv;
+    for (std::string& argument : arguments) argv.push_back(argument.data());
+    argv.push_back(nullptr);
+    pid_t child = -1;
+    const int spawned = ::posix_spawn(&child, program, &actions, nullptr, argv.data(), ::environ);
+    posix_spawn_file_actions_destroy(&actions);
+    EXPECT_EQ(spawned, 0);
+    int status = 0;
+    EXPECT_EQ(::waitpid(child, &status, 0), child);
+    EXPECT_TRUE(WIFEXITED(status));
+    const bool file = std::filesystem::is_regular_file(out);
+    return {WEXITSTATUS(status), file ? read_all(out) : std::string(), read_all(err)};
+  }
+
+  /// rnbd-client, talking to this test's daemon.
+  Ran client(std::vector<std::string> arguments) {
+    arguments.insert(arguments.end(), {"--control", socket_});
+    return run(RNBD_CLIENT, std::move(arguments));
+  }
+
+  Ran server(std::vector<std::string> arguments) {
+    arguments.insert(arguments.end(), {"--control", socket_});
+    return run(RNBD_SERVER, std::move(arguments));
+  }
+
+  test::TempDirectory temporary_;
+  std::string directory_ = temporary_.path();
+  std::string socket_ = directory_ + "/d.sock";
+  std::mutex mutex_;
+  Json asked_;
+  std::unique_ptr<ControlServer> server_;
+  test::ControlThread thread_;  ///< last: nothing above dies while it runs
+};
+
+Json one_device() {
+  Json devices = Json::array();
+  devices.push_back(
+      to_json(DeviceEntry{"/dev/nbd0", "blya", "vol1", "open", "rw", "blockio", 1 << 30, ""}));
+  devices[0]["paths"] = Json::array({"ip:10.0.0.1"});
+  return list_result(devices);
+}
+
+TEST_F(Cli, MapPrintsTheNodeAndNothingElse) {
+  answer("map", map_result("/dev/nbd3"));
+  const Ran ran = client({"map", "server=ip:10.0.0.1", "device_path=vol1", "access_mode=ro"});
+  EXPECT_EQ(ran.exit, 0);
+  EXPECT_EQ(ran.out, "/dev/nbd3\n");
+  EXPECT_EQ(ran.err, "");
+  EXPECT_EQ(asked().dump(),
+            R"({"words":["server=ip:10.0.0.1","device_path=vol1","access_mode=ro"]})");
+}
+
+TEST_F(Cli, MapPassesWordsAsTheyAre) {
+  answer("map", map_result("/dev/nbd3"));
+  EXPECT_EQ(client({"map", "sessname=a b", "list", "x=[1,2]", "device_path=\"ü\\"}).exit, 0);
+  EXPECT_EQ(asked()["words"],
+            Json::array({"sessname=a b", "list", "x=[1,2]", "device_path=\"ü\\"}));
+}
+
+TEST_F(Cli, FailuresGoToStderrWithTheirExitCode) {
+  answer("map", fail(EEXIST, "vol1 already mapped as /dev/nbd0 (session blya)"));
+  const Ran ran = client({"map", "server=ip:10.0.0.1", "device_path=vol1"});
+  EXPECT_EQ(ran.exit, 3);
+  EXPECT_EQ(ran.out, "");
+  EXPECT_EQ(ran.err, "rnbd-client: map: EEXIST: vol1 already mapped as /dev/nbd0 (session blya)\n");
+}
+
+TEST_F(Cli, EveryKindOfFailureHasItsExitCode) {
+  constexpr std::array<std::pair<int, int>, 9> kCases = {{{EIO, 1},
+                                                          {EINVAL, 2},
+                                                          {EEXIST, 3},
+                                                          {ENOENT, 4},
+                                                          {EBUSY, 5},
+                                                          {EPERM, 6},
+                                                          {EHOSTUNREACH, 7},
+                                                          {ETIMEDOUT, 8},
+                                                          {EPROTO, 9}}};
+  serve("map", [](const Json& args, Reply reply) {
+    reply(fail(std::stoi(args["words"][0].get<std::string>()), "no"));
+  });
+  for (const auto& [error, exit] : kCases) {
+    EXPECT_EQ(client({"map", std::to_string(error)}).exit, exit) << errno_name(error);
+  }
+}
+
+TEST_F(Cli, AdviceIsALineOfItsOwn) {
+  answer("map", fail(ENOSYS, "this kernel has no nbd\nmodprobe nbd"));
+  EXPECT_EQ(client({"map", "a=b"}).err,
+            "rnbd-client: map: ENOSYS: this kernel has no nbd\nrnbd-client: modprobe nbd\n");
+}
+
+TEST_F(Cli, UnmapSaysWhatToUnmapAndHow) {
+  answer("unmap", Json::object());
+  const Ran ran = client({"unmap", "/dev/nbd3"});
+  EXPECT_EQ(ran.exit, 0);
+  EXPECT_EQ(ran.out, "");
+  EXPECT_EQ(ran.err, "");
+  EXPECT_EQ(asked().dump(), R"({"device":"/dev/nbd3","force":false})");
+  EXPECT_EQ(client({"unmap", "--force", "/dev/nbd4"}).exit, 0);
+  EXPECT_EQ(asked().dump(), R"({"device":"/dev/nbd4","force":true})");
+}
+
+TEST_F(Cli, GivesUpAfterTheTimeout) {
+  std::vector<Reply> kept;
+  serve("unmap", [&kept](const Json&, Reply reply) { kept.push_back(std::move(reply)); });
+  const Ran ran = client({"unmap", "/dev/nbd3", "--timeout", "0.1"});
+  EXPECT_EQ(ran.exit, 8);
+  EXPECT_EQ(ran.err,
+            "rnbd-client: unmap: ETIMEDOUT: no answer within 0.1 s; the operation goes on\n");
+  thread_.run([&kept] { kept.clear(); });
+}
+
+TEST_F(Cli, SaysHowToStartTheDaemon) {
+  const Ran ran = client({"list"});
+  EXPECT_EQ(ran.exit, 10);
+  EXPECT_EQ(ran.out, "");
+  EXPECT_EQ(ran.err, "rnbd-client: list: ENOENT: no daemon listens on " + socket_ +
+                         "\nrnbd-client: start it: rnbd-client daemon --control " + socket_ + "\n");
+}
+
+TEST_F(Cli, ListIsATable) {
+  answer("list", one_device());
+  const Ran ran = client({"list"});
+  EXPECT_EQ(ran.exit, 0);
+  EXPECT_EQ(ran.out,
+            "DEVICE     SESSION  MAPPING PATH  STATE  MODE  IO       SIZE\n"
+            "/dev/nbd0  blya     vol1          open   rw    blockio    1G\n");
+  EXPECT_EQ(client({"list", "--noheaders"}).out, "/dev/nbd0  blya  vol1  open  rw  blockio  1G\n");
+}
+
+TEST_F(Cli, ListJsonPassesOnWhatTheDaemonAdds) {
+  answer("list", one_device());
+  const Ran ran = client({"list", "--json"});
+  EXPECT_EQ(ran.exit, 0);
+  EXPECT_EQ(Json::parse(ran.out), one_device());
+}
+
+TEST_F(Cli, ListJsonIsValidWithNothingMapped) {
+  answer("list", list_result(Json::array()));
+  const Ran ran = client({"list", "--json"});
+  EXPECT_EQ(ran.exit, 0);
+  const Json json = Json::parse(ran.out);
+  EXPECT_EQ(json["schema_version"], 1);
+  EXPECT_TRUE(json["devices"].is_array() && json["devices"].empty());
+}
+
+TEST_F(Cli, JsonErrorsAreOnStdoutToo) {
+  const Ran ran = client({"list", "--json"});
+  EXPECT_EQ(ran.exit, 10);
+  const Json json = Json::parse(ran.out);
+  EXPECT_EQ(json["error"]["code"], "ENOENT");
+  EXPECT_EQ(json["error"]["exit"], 10);
+  EXPECT_THAT(ran.err, StartsWith("rnbd-client: list: ENOENT:"));
+  const Ran usage = client({"list", "--json", "--frobnicate"});
+  EXPECT_EQ(usage.exit, 2);
+  EXPECT_EQ(Json::parse(usage.out)["error"]["exit"], 2);
+}
+
+TEST_F(Cli, ServerListShowsItsClients) {
+  Json devices = Json::array();
+  devices.push_back(to_json(
+      DeviceEntry{"/dev/ram0", "blya", "ram0", "open", "rw", "fileio", 4096, "ip:10.0.0.2"}));
+  answer("list", list_result(devices));
+  EXPECT_EQ(server({"list"}).out,
+            "DEVICE     SESSION  MAPPING PATH  STATE  MODE  IO      SIZE  CLIENT\n"
+            "/dev/ram0  blya     ram0          open   rw    fileio    4K  ip:10.0.0.2\n");
+}
+
+TEST_F(Cli, ADaemonThatMakesNoSenseIsAProtocolError) {
+  answer("list", Json::array());
+  EXPECT_EQ(client({"list"}).exit, 9);
+  EXPECT_EQ(client({"map", "a=b"}).exit, 9);  // a verb it does not have
+}
+
+TEST_F(Cli, MistakesOnTheCommandLineAreNamed) {
+  EXPECT_EQ(client({}).exit, 2);
+  const Ran verb = client({"lits"});
+  EXPECT_EQ(verb.exit, 2);
+  EXPECT_THAT(verb.err,
+              StartsWith("rnbd-client: EINVAL: unknown verb 'lits'; did you mean 'list'?"));
+  const Ran option = client({"unmap", "/dev/nbd0", "--froce"});
+  EXPECT_EQ(option.exit, 2);
+  EXPECT_EQ(option.err,
+            "rnbd-client: unmap: EINVAL: unknown option '--froce'; did you mean '--force'?\n");
+  EXPECT_EQ(client({"unmap"}).exit, 2);
+  EXPECT_EQ(client({"unmap", "/dev/nbd0", "/dev/nbd1"}).exit, 2);
+  EXPECT_EQ(client({"unmap", "/dev/nbd0", "--timeout", "soon"}).exit, 2);
+  EXPECT_EQ(client({"map"}).exit, 2);
+  EXPECT_EQ(client({"list", "x"}).exit, 2);
+  EXPECT_EQ(client({"map", "device_path=\xff"}).exit, 10);  // asks first whether a daemon is there
+}
+
+TEST_F(Cli, WordsThatAreNotTextAreRefused) {
+  answer("map", map_result("/dev/nbd3"));
+  const Ran ran = client({"map", "device_path=\xff"});
+  EXPECT_EQ(ran.exit, 2);
+  EXPECT_THAT(ran.err, HasSubstr("not UTF-8"));
+}
+
+TEST_F(Cli, HelpAndVersionAreResults) {
+  for (const char* program : {RNBD_CLIENT, RNBD_SERVER}) {
+    const Ran help = run(program, {"--help"});
+    EXPECT_EQ(help.exit, 0);
+    EXPECT_THAT(help.out, HasSubstr("list"));
+    EXPECT_EQ(help.err, "");
+    const Ran version = run(program, {"--version"});
+    EXPECT_EQ(version.exit, 0);
+    EXPECT_THAT(version.out, StartsWith("rnbd-"));
+  }
+}
+
+TEST_F(Cli, AFullDiskBehindStdoutIsAnError) {
+  answer("map", map_result("/dev/nbd3"));
+  const Ran ran = run_into(RNBD_CLIENT, {"map", "a=b", "--control", socket_}, "/dev/full");
+  EXPECT_EQ(ran.exit, 1);
+  EXPECT_EQ(ran.err, "rnbd-client: map: ENOSPC: cannot write to stdout\n");
+}
+
+TEST_F(Cli, AWrongConfigurationHasItsExitCodeAndItsPlace) {
+  const std::string config = directory_ + "/server.toml";
+  std::ofstream(config) << "port_nr = 1234\nmax_io_sze = 4096\n";
+  const Ran ran = server({"daemon", "--config", config});
+  EXPECT_EQ(ran.exit, 12);
+  EXPECT_EQ(ran.out, "");
+  EXPECT_EQ(ran.err, "rnbd-server: daemon: EINVAL: " + config +
+                         ":2:1: unknown key 'max_io_sze'; did you mean 'max_io_size'?\n");
+  std::ofstream(config) << "sess_queue_depth = 4096\n";
+  EXPECT_EQ(server({"daemon", "--config", config}).exit, 12);
+  EXPECT_EQ(server({"daemon", "--config", directory_ + "/none"}).exit, 12);
+}
+
+TEST_F(Cli, WrongDaemonOptionsAreMistakesOnTheCommandLine) {
+  const Ran depth = server({"daemon", "--sess-queue-depth", "0"});
+  EXPECT_EQ(depth.exit, 2);
+  EXPECT_THAT(depth.err, EndsWith("sess_queue_depth must be 1 to 65535, not 0\n"));
+  EXPECT_EQ(server({"daemon", "--port-nr", "65536"}).exit, 2);
+  EXPECT_EQ(server({"daemon", "--always-invalidate", "maybe"}).exit, 2);
+  EXPECT_EQ(server({"daemon", "--max-io-size", "5000"}).exit, 2);
+  EXPECT_EQ(server({"daemon", "--sess-queue-depth", "4096"}).exit, 2);
+  EXPECT_EQ(server({"daemon", "--dev-search-path", "exports"}).exit, 2);
+  EXPECT_EQ(client({"daemon", "--log-level", "loud"}).exit, 2);
+}
+
+}  // namespace
+}  // namespace rnbd::control

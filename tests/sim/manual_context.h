@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+// A Worker (transport/worker.h) without a thread: the test turns it round by round, and decides
+// what time it is. Every pollable is polled in every round, signalled or not. Also stands in for
+// the control thread, as an Executor. One thread.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <initializer_list>
+#include <vector>
+
+#include "common/clock.h"
+#include "transport/worker.h"
+
+namespace rnbd::sim {
+
+class MemoryFabric;
+
+class ManualContext final : public WorkerContext {
+ public:
+  ManualContext() = default;
+  ~ManualContext() override;  ///< everything that was added has been removed
+
+  void post(Task task) override { tasks_.push_back(std::move(task)); }
+  void add(Pollable& pollable) override;
+  void remove(Pollable& pollable) override;
+  void wake(Pollable& pollable) override;
+  void want_flush(Pollable& pollable) override;
+  void want_writable(Pollable&) override {}  // it is polled in the next round as it is
+  void add(Timed& timed) override;
+  void remove(Timed& timed) override;
+  [[nodiscard]] TimePoint now() const override { return now_; }
+
+  /// One round: what was posted, polls, timers that are due, flushes. False if nothing happened.
+  bool run_once();
+
+  /// Lets time pass; timers run in the next round.
+  void advance(Duration duration) { now_ += duration; }
+
+  /// When the next timer is due; kNever if none is.
+  [[nodiscard]] TimePoint next_deadline() const;
+
+ private:
+  struct Watched {
+    Pollable* pollable = nullptr;  ///< null: removed during a round
+    bool flush = false;
+  };
+
+  bool run_tasks();
+  bool poll_all();
+  bool run_timers();
+  bool flush_all();
+  Watched& watched(const Pollable& pollable);
+
+  std::vector<Task> tasks_;
+  std::vector<Watched> watched_;
+  std::vector<Timed*> timed_;             ///< null: removed during a round
+  TimePoint now_{std::chrono::hours(1)};  // so that "long ago" can be said
+  bool woken_ = false;
+};
+
+/// Turns the contexts and the fabric until `done` holds. False if it still does not after
+/// `max_rounds`, or when nobody has anything left to do.
+bool run_until(const std::function<bool()>& done, std::initializer_list<ManualContext*> contexts,
+               MemoryFabric& fabric, std::size_t max_rounds = 1'000'000);
+
+/// Turns them until nobody has anything left to do. False if that is not so after `max_rounds`.
+bool run_until_idle(std::initializer_list<ManualContext*> contexts, MemoryFabric& fabric,
+                    std::size_t max_rounds = 1'000'000);
+
+/// Lets time pass for all of them alike.
+void advance(Duration duration, std::initializer_list<ManualContext*> contexts);
+
+}  // namespace rnbd::sim

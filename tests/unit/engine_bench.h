@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+// Both halves of the protocol engine on one thread over the in-memory fabric: a server whose disk is
+// an array, and clients with two queues. The very code that runs over verbs.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "common/endian.h"
+#include "sim/manual_control.h"
+#include "sim/memory_fabric.h"
+#include "transport/rtrs/client_session.h"
+#include "transport/rtrs/server_acceptor.h"
+
+namespace rnbd::rtrs::test {
+
+inline constexpr std::size_t kBlock = 4096;
+
+/// The user message of these tests.
+struct DiskMessage {
+  Le<std::uint32_t> block;
+  Le<std::uint32_t> error;  ///< to be answered with, if not 0
+};
+
+/// Executes at once, or when told to.
+class ArrayDisk final : public RequestHandler {
+ public:
+  void on_request(ServerRequest& request) override {
+    ++requests;
+    if (hold) {
+      held.push_back(&request);
+    } else {
+      run(request);
+    }
+  }
+
+  void run(ServerRequest& request) {
+    const auto message = load<DiskMessage>(request.user_message());
+    if (message.error != 0) {
+      request.respond(static_cast<int>(message.error + 0));
+      return;
+    }
+    std::vector<std::byte>& block = blocks[message.block];
+    block.resize(kBlock);
+    const auto data = request.data();
+    if (request.direction() == Direction::Write) {
+      std::ranges::copy(data, block.begin());
+    } else {
+      std::ranges::copy(std::span(block).first(data.size()), data.begin());
+    }
+    request.respond(0);
+  }
+
+  void run_held() {
+    for (ServerRequest* request : std::exchange(held, {})) run(*request);
+  }
+
+  std::map<std::uint32_t, std::vector<std::byte>> blocks;
+  std::deque<ServerRequest*> held;
+  bool hold = false;
+  std::size_t requests = 0;
+};
+
+class Server final : public ServerSessionEvents {
+ public:
+  Server(sim::MemoryFabric& fabric, ServerParameters parameters)
+      : acceptor(control, {&workers[0], &workers[1]},
+                 {.parameters = parameters, .memory_limit = std::uint64_t{1} << 30}, *this) {
+    auto opened = fabric.host("server").listen({.text = "", .port = 1234}, acceptor);
+    EXPECT_TRUE(opened);
+    listener = std::move(*opened);
+  }
+
+  Result<RequestHandler*> on_session_named(ServerSession& session) override {
+    names.push_back(session.name());
+    return &disk;
+  }
+  void on_session_closed(ServerSession&, Executor::Task done) override { control.post(std::move(done)); }
+  void on_session_ended(ServerSession&) override { ++ended; }
+
+  sim::ManualControl control;
+  std::array<sim::ManualContext, 2> workers;
+  ArrayDisk disk;
+  std::vector<std::string> names;
+  int ended = 0;
+  ServerAcceptor acceptor;
+  std::unique_ptr<transport::Listener> listener;
+};
+
+class Client final : public SessionEvents, public RequestOwner, public PermitWaiter {
+ public:
+  Client(sim::MemoryFabric& fabric, sim::ManualControl& on, std::string name)
+      : control(on),
+        session(fabric.host(name), control, {&workers[0], &workers[1]},
+                {.name = name,
+                 .source = {},
+                 .destination = {.text = fabric.host("server").address(), .port = 1234},
+                 .session_uuid = uuid(name, 1),
+                 .path_uuid = uuid(name, 2)},
+                *this) {}
+
+  static Uuid uuid(const std::string& name, std::uint8_t kind) {
+    Uuid result{};
+    std::ranges::copy(std::string_view(name).substr(0, 12), result.begin());
+    result[15] = kind;
+    return result;
+  }
+
+  void on_session_up() override {
+    ++ups;
+    session.resume();
+  }
+  void on_session_down(const Error& error, bool will_retry) override {
+    ++downs;
+    last_error = error;
+    retries = will_retry;
+  }
+
+  void on_request_done(PermitId permit, int error) override {
+    done[permit] = error;
+    ++finished;
+    if (on_done) on_done(permit, error);
+  }
+  void on_request_renewed(PermitId, std::span<std::byte>) override { ++renewed; }
+  void on_permits_available() override { ++permit_calls; }
+
+  PermitId submit(std::size_t queue, Direction direction, std::uint32_t block, std::byte fill,
+                  std::uint32_t error = 0, std::uint32_t length = kBlock) {
+    PermitId permit = 0;
+    EXPECT_TRUE(session.queue(queue).acquire({&permit, 1}, *this));
+    if (direction == Direction::Write) std::ranges::fill(session.queue(queue).buffer(permit), fill);
+    DiskMessage message;
+    message.block = block;
+    message.error = error;
+    session.queue(queue).submit(permit, direction, length, bytes_of(message), *this);
+    return permit;
+  }
+  void release(std::size_t queue, PermitId permit) { session.queue(queue).release({&permit, 1}); }
+
+  sim::ManualControl& control;
+  std::array<sim::ManualContext, 2> workers;
+  ClientSession session;
+  std::map<PermitId, int> done;
+  std::function<void(PermitId, int)> on_done;
+  std::size_t finished = 0;
+  std::size_t renewed = 0;
+  int permit_calls = 0;
+  int ups = 0;
+  int downs = 0;
+  bool retries = false;
+  Error last_error;
+};
+
+/// A server and two clients. `seed`: the order of things.
+class Bench {
+ public:
+  explicit Bench(std::uint64_t seed, bool new_key, std::uint32_t depth = 16)
+      : fabric({.seed = seed}),
+        server(fabric, {.queue_depth = depth,
+                        .max_io_size = 8192,
+                        .max_header_size = limits::kHeaderArea,
+                        .new_key = new_key}),
+        one(fabric, client_control, "one"),
+        two(fabric, client_control, "two") {}
+
+  bool until(const std::function<bool()>& condition) {
+    return sim::run_until(condition,
+                          {&server.control.context(), &server.workers[0], &server.workers[1],
+                           &client_control.context(), &one.workers[0], &one.workers[1],
+                           &two.workers[0], &two.workers[1]},
+                          fabric);
+  }
+  void idle() {
+    until([] { return false; });
+  }
+  void pass(Duration time) {
+    sim::advance(time, {&server.control.context(), &server.workers[0], &server.workers[1],
+                        &client_control.context(), &one.workers[0], &one.workers[1],
+                        &two.workers[0], &two.workers[1]});
+  }
+
+  bool bring_up(Client& client) {
+    client.session.start();
+    return until([&] { return client.ups == 1; });
+  }
+  void close(Client& client) {
+    bool closed = false;
+    client.session.close([&] { closed = true; });
+    EXPECT_TRUE(until([&] { return closed; }));
+  }
+
+  sim::MemoryFabric fabric;
+  sim::ManualControl client_control;
+  Server server;
+  Client one;
+  Client two;
+};
+
+}  // namespace rnbd::rtrs::test

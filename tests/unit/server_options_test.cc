@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+// The server daemon's options and its configuration file.
+#include <cerrno>
+#include <fstream>
+#include <string>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "server/config_file.h"
+#include "server/daemon_options.h"
+#include "unit/temp_directory.h"
+
+namespace rnbd::server {
+namespace {
+
+using testing::EndsWith;
+using testing::HasSubstr;
+
+class ConfigFile : public testing::Test {
+ protected:
+  Status load(const std::string& text) {
+    std::ofstream(path_) << text;
+    return load_config(path_, options_);
+  }
+
+  /// The message behind "FILE", so that positions can be compared.
+  std::string error_of(const std::string& text) {
+    const auto loaded = load(text);
+    if (loaded) return "no error";
+    EXPECT_EQ(loaded.error().code, EINVAL);
+    EXPECT_EQ(loaded.error().message.substr(0, path_.size()), path_);
+    return loaded.error().message.substr(path_.size());
+  }
+
+  test::TempDirectory directory_;
+  std::string path_ = directory_.path() / "server.toml";
+  DaemonOptions options_;
+};
+
+TEST(ServerOptions, DefaultsAreTheKernels) {
+  const DaemonOptions options;
+  EXPECT_TRUE(check(options));
+  EXPECT_EQ(options.port_nr, 1234);
+  EXPECT_EQ(options.sess_queue_depth, 512U);
+  EXPECT_EQ(options.max_io_size + kChunkHeader, 131072U);
+  EXPECT_EQ(session_memory(options), 64UL << 20);
+  EXPECT_TRUE(options.always_invalidate);
+}
+
+TEST(ServerOptions, BoundsEachNumber) {
+  EXPECT_TRUE(check_port_nr(1));
+  EXPECT_TRUE(check_port_nr(65535));
+  EXPECT_FALSE(check_port_nr(0));
+  EXPECT_FALSE(check_port_nr(65536));
+  EXPECT_TRUE(check_sess_queue_depth(1));
+  EXPECT_TRUE(check_sess_queue_depth(65535));
+  EXPECT_FALSE(check_sess_queue_depth(0));
+  EXPECT_FALSE(check_sess_queue_depth(65536));
+  EXPECT_FALSE(check_sess_queue_depth(-1));
+  EXPECT_TRUE(check_max_io_size(4096));
+  EXPECT_FALSE(check_max_io_size(0));
+  EXPECT_FALSE(check_max_io_size(4097));
+  EXPECT_FALSE(check_max_io_size(-4096));
+  EXPECT_FALSE(check_max_io_size(std::int64_t{1} << 40));
+}
+
+TEST(ServerOptions, ShareTheImmediatesBits) {
+  // 512 and 128 KiB are 9 and 17 bits, two to spare.
+  EXPECT_TRUE(check_immediate(2048, 126976));
+  EXPECT_FALSE(check_immediate(2049, 126976));
+  EXPECT_TRUE(check_immediate(512, 524288 - 4096));
+  EXPECT_FALSE(check_immediate(512, 524288));
+  EXPECT_TRUE(check_immediate(1, (1U << 28) - 4096));
+  EXPECT_TRUE(check_immediate(32768, 4096));
+  EXPECT_FALSE(check_immediate(32769, 4096));
+}
+
+TEST(ServerOptions, SayWhatWouldFit) {
+  EXPECT_THAT(check_immediate(4096, 126976).error().message,
+              EndsWith("at most 2048 with this max_io_size, or 61440 with this sess_queue_depth"));
+  EXPECT_THAT(check_immediate(65535, 4096).error().message,
+              EndsWith("at most 32768 with this max_io_size"));
+}
+
+TEST(ServerOptions, CheckRefusesWhatItsPartsRefuse) {
+  DaemonOptions options;
+  options.log_level = "loud";
+  EXPECT_THAT(check(options).error().message, HasSubstr("debug, info, warning, error"));
+  options = {};
+  options.dev_search_path = "exports";
+  EXPECT_FALSE(check(options));
+  options = {};
+  options.control_path = std::string(108, 'x');
+  EXPECT_FALSE(check(options));
+  options = {};
+  options.sess_queue_depth = 4096;
+  EXPECT_FALSE(check(options));
+}
+
+TEST_F(ConfigFile, SetsEveryOption) {
+  const auto loaded = load(R"(
+port_nr = 4321
+dev_search_path = "/dev/exports/%SESSNAME%"
+sess_queue_depth = 128
+max_io_size = 1044480
+always_invalidate = false
+control = "/tmp/x.sock"
+log_level = "debug"
+)");
+  ASSERT_TRUE(loaded) << describe(loaded.error());
+  EXPECT_EQ(options_.port_nr, 4321);
+  EXPECT_EQ(options_.dev_search_path, "/dev/exports/%SESSNAME%");
+  EXPECT_EQ(options_.sess_queue_depth, 128U);
+  EXPECT_EQ(options_.max_io_size, 1044480U);
+  EXPECT_FALSE(options_.always_invalidate);
+  EXPECT_EQ(options_.control_path, "/tmp/x.sock");
+  EXPECT_EQ(options_.log_level, "debug");
+  EXPECT_EQ(options_.config_file, path_);
+}
+
+TEST_F(ConfigFile, LeavesWhatItDoesNotSet) {
+  ASSERT_TRUE(load("port_nr = 4321\n"));
+  EXPECT_EQ(options_.sess_queue_depth, 512U);
+  ASSERT_TRUE(load(""));
+}
+
+TEST_F(ConfigFile, PointsAtAnUnknownKeyAndTheNearest) {
+  EXPECT_EQ(error_of("port_nr = 1\n  sess_que_depth = 5\n"),
+            ":2:3: unknown key 'sess_que_depth'; did you mean 'sess_queue_depth'?");
+  EXPECT_EQ(error_of("[server]\nport_nr = 1\n"), ":1:2: unknown key 'server'");
+}
+
+TEST_F(ConfigFile, PointsAtAValueOfTheWrongType) {
+  EXPECT_EQ(error_of("\nport_nr = \"1234\"\n"),
+            ":2:11: port_nr must be a whole number, not a string");
+  EXPECT_EQ(error_of("always_invalidate = 1"),
+            ":1:21: always_invalidate must be true or false, not a whole number");
+  EXPECT_EQ(error_of("dev_search_path = true"),
+            ":1:19: dev_search_path must be a string, not true or false");
+  EXPECT_EQ(error_of("max_io_size = 1.5"),
+            ":1:15: max_io_size must be a whole number, not a number with a fraction");
+}
+
+TEST_F(ConfigFile, PointsAtAValueOutOfRange) {
+  EXPECT_EQ(error_of("port_nr = 70000"), ":1:11: port_nr must be 1 to 65535, not 70000");
+  EXPECT_EQ(error_of("sess_queue_depth = -1"),
+            ":1:20: sess_queue_depth must be 1 to 65535, not -1");
+  EXPECT_THAT(error_of("log_level = \"warn\""), EndsWith("not 'warn'; did you mean 'warning'?"));
+}
+
+TEST_F(ConfigFile, PointsAtBrokenSyntax) {
+  EXPECT_THAT(error_of("port_nr = 1\nlog_level = \n"), testing::StartsWith(":2:"));
+  EXPECT_THAT(error_of("port_nr = 1\nport_nr = 2\n"), testing::StartsWith(":2:"));
+}
+
+TEST_F(ConfigFile, ChangesNothingWhenItFails) {
+  EXPECT_FALSE(load("always_invalidate = false\nport_nr = 0\n"));
+  EXPECT_TRUE(options_.always_invalidate);
+  EXPECT_TRUE(options_.config_file.empty());
+}
+
+TEST_F(ConfigFile, SaysWhyItCannotBeRead) {
+  const auto missing = load_config(path_ + ".none", options_);
+  ASSERT_FALSE(missing);
+  EXPECT_EQ(missing.error().code, ENOENT);
+  const auto folder = load_config(directory_.path().string(), options_);
+  ASSERT_FALSE(folder);
+  EXPECT_EQ(folder.error().code, EISDIR);
+  const auto endless = load_config("/dev/zero", options_);
+  ASSERT_FALSE(endless);
+  EXPECT_EQ(endless.error().code, EFBIG);
+}
+
+}  // namespace
+}  // namespace rnbd::server

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the commands print.
+#include "cli/table.h"
+
+#include <gtest/gtest.h>
+
+#include "cli/list.h"
+#include "cli/output.h"
+#include "common/control/verbs.h"
+
+namespace rnbd::cli {
+namespace {
+
+control::Json two_devices() {
+  control::Json devices = control::Json::array();
+  devices.push_back(control::to_json(
+      control::DeviceEntry{"/dev/nbd0", "blya", "vol1", "open", "rw", "blockio", 10737418240, ""}));
+  devices.push_back(control::to_json(control::DeviceEntry{
+      "/dev/nbd12", "a-long-session", "v", "closed", "migration", "fileio", 512, "ip:10.0.0.2"}));
+  return control::list_result(devices);
+}
+
+TEST(Table, AlignsTextLeftAndSizesRight) {
+  Table table({{"NAME"}, {"SIZE", Align::Right}, {"LAST"}});
+  table.add_row({"a", "1K", "x"});
+  table.add_row({"longer", "1023.9M", ""});
+  EXPECT_EQ(table.render(true),
+            "NAME       SIZE  LAST\n"
+            "a            1K  x\n"
+            "longer  1023.9M  -\n");
+}
+
+TEST(Table, WithoutHeadersIsNoWiderThanItsCells) {
+  Table table({{"NAME"}, {"SIZE", Align::Right}});
+  EXPECT_EQ(table.render(false), "");
+  table.add_row({"a", "1K"});
+  EXPECT_EQ(table.render(false), "a  1K\n");
+}
+
+TEST(Table, CountsCharactersNotBytes) {
+  Table table({{"NAME"}, {"X"}});
+  table.add_row({"größe", "1"});
+  table.add_row({"12345", "2"});
+  EXPECT_EQ(table.render(false), "größe  1\n12345  2\n");
+}
+
+TEST(Table, LetsNoNameDriveTheTerminal) {
+  Table table({{"NAME"}});
+  table.add_row({"a\x1b[2Jb\nc\x7f\xc2\x9b"});
+  EXPECT_EQ(table.render(false), "a\\x1b[2Jb\\x0ac\\x7f\\x9b\n");
+}
+
+TEST(HumanSize, UsesPowersOf1024) {
+  EXPECT_EQ(human_size(0), "0B");
+  EXPECT_EQ(human_size(512), "512B");
+  EXPECT_EQ(human_size(1023), "1023B");
+  EXPECT_EQ(human_size(1024), "1K");
+  EXPECT_EQ(human_size(1536), "1.5K");
+  EXPECT_EQ(human_size(10737418240), "10G");
+  EXPECT_EQ(human_size((1UL << 20) - 1), "1M");
+  EXPECT_EQ(human_size(~std::uint64_t{0}), "16E");
+}
+
+TEST(List, ShowsTheClientsDevices) {
+  EXPECT_EQ(list_table(two_devices(), ListKind::Client, true),
+            "DEVICE      SESSION         MAPPING PATH  STATE   MODE       IO       SIZE\n"
+            "/dev/nbd0   blya            vol1          open    rw         blockio   10G\n"
+            "/dev/nbd12  a-long-session  v             closed  migration  fileio   512B\n");
+}
+
+TEST(List, ShowsTheServersClientsToo) {
+  EXPECT_EQ(list_table(two_devices(), ListKind::Server, false),
+            "/dev/nbd0   blya            vol1  open    rw         blockio   10G  -\n"
+            "/dev/nbd12  a-long-session  v     closed  migration  fileio   512B  ip:10.0.0.2\n");
+}
+
+TEST(List, OfNothingIsItsTitles) {
+  const auto nothing = control::list_result(control::Json::array());
+  EXPECT_EQ(list_table(nothing, ListKind::Client, true),
+            "DEVICE  SESSION  MAPPING PATH  STATE  MODE  IO  SIZE\n");
+  EXPECT_EQ(list_table(nothing, ListKind::Client, false), "");
+}
+
+TEST(List, ShowsAFieldThatMakesNoSenseAsMissing) {
+  const auto odd = control::Json::parse(
+      R"({"devices":[{"device":{"a":1},"session":null,"size_bytes":-1,"state":"open"}]})");
+  EXPECT_EQ(list_table(odd, ListKind::Client, false), "-  -  -  open  -  -  -\n");
+}
+
+TEST(FailureText, IsOneLineAndAdviceWhereThereIsSome) {
+  control::Failure failure =
+      control::to_failure({EEXIST, "vol1 already mapped as /dev/nbd0 (session blya)"});
+  EXPECT_EQ(failure_text("rnbd-client", "map", failure),
+            "rnbd-client: map: EEXIST: vol1 already mapped as /dev/nbd0 (session blya)\n");
+  failure.hint = "unmap it first";
+  EXPECT_EQ(failure_text("rnbd-client", "", failure),
+            "rnbd-client: EEXIST: vol1 already mapped as /dev/nbd0 (session blya)\n"
+            "rnbd-client: unmap it first\n");
+}
+
+TEST(FailureText, LetsNoMessageDriveTheTerminal) {
+  EXPECT_EQ(failure_text("p", "v", control::to_failure({EINVAL, "bad '\x1b[31m'"})),
+            "p: v: EINVAL: bad '\\x1b[31m'\n");
+}
+
+TEST(FailureJson, HoldsAllThatAScriptNeeds) {
+  const auto json = control::Json::parse(
+      failure_json(control::to_failure({EBUSY, "in use\nclose it\xff first"})));
+  EXPECT_EQ(json["error"]["code"], "EBUSY");
+  EXPECT_EQ(json["error"]["errno"], EBUSY);
+  EXPECT_EQ(json["error"]["exit"], 5);
+  EXPECT_EQ(json["error"]["message"], "in use");
+  EXPECT_TRUE(json["error"]["hint"].is_string());
+}
+
+}  // namespace
+}  // namespace rnbd::cli
