@@ -112,7 +112,7 @@ class BlockQueue final : public Pollable,
   /// What the socket's next bytes are for. Belongs to the request at the head, `head_`.
   enum class Intake : std::uint8_t {
     Header,   ///< no request is half taken; woken by the socket, or by a slot becoming free
-    Permits,  ///< the head needs permits; woken by on_permits_available
+    Permits,  ///< the head needs permits; on_permits_available goes on
     Payload,  ///< of the head, into the buffer of `head_permit_`; woken by the socket
     Refuse,   ///< payload of the head, which has failed already; woken by the socket
     Ended,

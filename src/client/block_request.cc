@@ -102,6 +102,9 @@ void BlockQueue::on_request_renewed(PermitId, std::span<std::byte> user_message)
 
 void BlockQueue::on_permits_available() {
   waiting_ = false;
+  // At once, not in poll(): until this returns nobody else is let in, and a READ that needs many
+  // permits would lose them to smaller requests for ever.
+  take_permits();
   worker_.wake(*this);
 }
 

@@ -10,7 +10,8 @@
 //  * Keys, bounds and access rights are checked at the side that owns the memory. A violation
 //    breaks the connection at both ends and writes nothing.
 //  * A send longer than the receive it meets breaks the connection.
-//  * After a break everything outstanding completes as Flushed, in order; nothing is executed.
+//  * After a break everything outstanding completes as Flushed, in order. What the peer had already
+//    executed stays executed; nothing more is.
 //  * Memory named by posted work may be read until that work completes, or the queue is closed.
 //    Work that is not signalled completes, silently, when a later signalled one does.
 //  * A receive may complete before on_established is told; on_disconnected may be told before the
@@ -127,7 +128,7 @@ enum class CompletionKind : std::uint8_t {
 
 enum class CompletionStatus : std::uint8_t {
   Success,
-  Flushed,            ///< the connection broke, or was ended, before this was executed
+  Flushed,            ///< the connection broke or was ended; the peer may have executed it or not
   RemoteRefused,      ///< the peer refused key, bounds or operation
   LocalError,         ///< our own key, bounds or length were wrong
   PeerNotResponding,  ///< retries ran out

@@ -201,10 +201,13 @@ void Worker::remove(Timed& timed) { std::erase(timed_, &timed); }
 
 bool Worker::run_timers() {
   bool any = false;
-  for (std::size_t i = 0; i < timed_.size(); ++i) {
-    if (timed_[i]->deadline() > now_) continue;
-    timed_[i]->on_deadline(now_);
-    any = true;
+  for (std::size_t i = 0; i < timed_.size();) {
+    Timed* const timed = timed_[i];
+    if (timed->deadline() <= now_) {
+      timed->on_deadline(now_);
+      any = true;
+    }
+    if (i < timed_.size() && timed_[i] == timed) ++i;  // it may have removed itself
   }
   return any;
 }

@@ -46,7 +46,7 @@ struct Bench final : BlockQueueEvents {
   };
 
   explicit Bench(const Settings& settings)
-      : disk(settings.disk_bytes), channel(disk, settings.channel) {
+      : disk(settings.disk_bytes), channel(disk, settings.channel, worker) {
     auto pair = make_nbd_socket_pair(settings.socket_bytes);
     EXPECT_TRUE(pair);
     kernel.emplace(std::move(pair->kernels));
@@ -92,9 +92,9 @@ struct Bench final : BlockQueueEvents {
     return {start, start + static_cast<std::ptrdiff_t>(length)};
   }
 
+  EdgeWorker worker;
   std::vector<std::byte> disk;
   FakeRequestChannel channel;
-  EdgeWorker worker;
   std::optional<FakeNbdKernel> kernel;
   std::unique_ptr<BlockQueue> queue;
   int disconnects = 0;
@@ -379,6 +379,7 @@ TEST(BlockQueue, EndsWithTheKernelAtAnyMoment) {
     ASSERT_TRUE(bench.ended);
     EXPECT_EQ(bench.ended->code, EPIPE);
     EXPECT_EQ(bench.channel.held(), 0U);
+    EXPECT_EQ(bench.queue->counters().in_flight, 0U);
   }
 }
 
@@ -496,8 +497,8 @@ TEST(BlockQueue, ANewSizeCountsForNewRequests) {
 
 TEST(BlockQueue, IsNotMadeForAServerThatCannotTakeABlock) {
   std::vector<std::byte> disk(4096);
-  FakeRequestChannel channel(disk, {.permits = 1, .max_io_size = 2048});
   EdgeWorker worker;
+  FakeRequestChannel channel(disk, {.permits = 1, .max_io_size = 2048}, worker);
   Bench unused({});
   for (const std::uint32_t block_size : {4096U, 0U, 100U}) {
     auto queue = BlockQueue::create(
@@ -505,6 +506,29 @@ TEST(BlockQueue, IsNotMadeForAServerThatCannotTakeABlock) {
     ASSERT_FALSE(queue);
     EXPECT_EQ(queue.error().code, EINVAL);
   }
+}
+
+TEST(BlockQueue, ALargeReadIsNotStarvedBySmallOnes) {
+  Bench bench(with({.permits = 4, .max_io_size = 4096}));
+  // A neighbour on the same channel who takes each permit that is free whenever it is let to.
+  const Tag large = bench.kernel->read(0, 4 * 4096);
+  rtrs::PermitId taken = 0;
+  struct Neighbour final : rtrs::PermitWaiter {
+    void on_permits_available() override { ++told; }
+    int told = 0;
+  } neighbour;
+  ASSERT_TRUE(bench.channel.acquire({&taken, 1}, neighbour));
+  bench.settle();
+  EXPECT_TRUE(bench.queue->counters().waiting);
+  rtrs::PermitId second = 0;
+  ASSERT_FALSE(bench.channel.acquire({&second, 1}, neighbour)) << "it queues up behind";
+  bench.channel.release({&taken, 1});
+  bench.settle();
+  EXPECT_EQ(bench.channel.pending.size(), 4U);
+  EXPECT_EQ(neighbour.told, 0);
+  bench.run();
+  EXPECT_TRUE((*bench.kernel)[large].answered);
+  EXPECT_EQ(neighbour.told, 1);
 }
 
 // --- Anything, in any order

@@ -12,6 +12,7 @@
 
 #include <gtest/gtest.h>
 
+#include "common/executor.h"
 #include "common/rnbd_wire.h"
 #include "transport/rtrs/request_channel.h"
 
@@ -33,8 +34,10 @@ class FakeRequestChannel final : public rtrs::RequestChannel {
     rtrs::RequestOwner* owner = nullptr;
   };
 
-  FakeRequestChannel(std::vector<std::byte>& disk, Settings settings)
+  /// `executor`: the thread it lives on, where waiters are told.
+  FakeRequestChannel(std::vector<std::byte>& disk, Settings settings, Executor& executor)
       : disk_(disk),
+        executor_(executor),
         settings_(settings),
         buffers_(settings.permits, std::vector<std::byte>(settings.max_io_size)),
         states_(settings.permits, State::Free) {
@@ -49,7 +52,8 @@ class FakeRequestChannel final : public rtrs::RequestChannel {
   bool acquire(std::span<rtrs::PermitId> permits, rtrs::PermitWaiter& waiter) override {
     EXPECT_TRUE(std::ranges::find(waiters_, &waiter, &Waiter::waiter) == waiters_.end())
         << "asked again while it waits";
-    if (refusals > 0 || free_.size() < permits.size()) {
+    const bool behind = !waiters_.empty() && !telling_;
+    if (refusals > 0 || behind || free_.size() < permits.size()) {
       if (refusals > 0) --refusals;
       waiters_.push_back({&waiter, permits.size()});
       return false;
@@ -88,6 +92,7 @@ class FakeRequestChannel final : public rtrs::RequestChannel {
     states_[permit] = State::Submitted;
     pending.push_back({permit, direction, data_length, load<wire::Io>(user_message), &owner});
     seen.push_back(pending.back());
+    if (on_submit) on_submit();
   }
 
   void abandon(rtrs::RequestOwner& owner) override {
@@ -114,7 +119,8 @@ class FakeRequestChannel final : public rtrs::RequestChannel {
   [[nodiscard]] std::size_t held() const { return settings_.permits - free_.size(); }
 
   std::deque<Pending> pending;
-  std::vector<Pending> seen;                 ///< all that were ever submitted
+  std::vector<Pending> seen;  ///< all that were ever submitted
+  std::function<void()> on_submit;
   std::function<int(const Pending&)> fault;  ///< errno for a request
   int refusals = 0;                          ///< so many acquire() are refused for no reason
   std::size_t most_held = 0;
@@ -133,11 +139,18 @@ class FakeRequestChannel final : public rtrs::RequestChannel {
   }
 
   void wake() {
+    executor_.post([this] { tell_waiters(); });
+  }
+
+  /// First come, first served: who is told tries at once, the others queue up behind.
+  void tell_waiters() {
+    telling_ = true;
     while (!waiters_.empty() && free_.size() >= waiters_.front().count) {
       rtrs::PermitWaiter* waiter = waiters_.front().waiter;
       waiters_.pop_front();
       waiter->on_permits_available();
     }
+    telling_ = false;
   }
 
   void carry_out(const Pending& one) {
@@ -172,11 +185,13 @@ class FakeRequestChannel final : public rtrs::RequestChannel {
   }
 
   std::vector<std::byte>& disk_;
+  Executor& executor_;
   Settings settings_;
   std::vector<std::vector<std::byte>> buffers_;
   std::vector<State> states_;
   std::deque<rtrs::PermitId> free_;
   std::deque<Waiter> waiters_;
+  bool telling_ = false;
 };
 
 }  // namespace rnbd::test
