@@ -228,7 +228,7 @@ void ServerPath::on_connection_failed(std::uint16_t cid, const Error& error) {
 
 void ServerPath::close(const std::string& why) {
   if (state_ == ServerPathState::Closing || state_ == ServerPathState::Closed) return;
-  log::info("path {} -> {} closes: {}", peer_address_, local_address_, why);
+  if (!empty()) log::info("path {} -> {} closes: {}", peer_address_, local_address_, why);
   move_to(ServerPathState::Closing);
   half_open_.reset();
   detaching_ = 1;  // the last step, below

@@ -91,7 +91,6 @@ node=$(pair_map "$server" device_path=nullb0)
 fio --name=force --filename="$node" --direct=1 --ioengine=libaio --iodepth=32 --rw=randwrite --bs=4k --size=512M \
     --time_based --runtime=60 > "$RESULTS/force.log" 2>&1 &
 fio_pid=$!
-vm_wait_until 20 test -s "/proc/$fio_pid/stat"
 busy() { (($(awk '{print $5}' "/sys/block/${node#/dev/}/stat") > 100)); }
 vm_wait_until 30 busy
 begin=$SECONDS
