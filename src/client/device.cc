@@ -156,6 +156,12 @@ void Device::on_attached(Result<std::uint32_t> index, Mapped done) {
   }
   index_ = *index;
   state_ = DeviceState::Open;
+  if (given_up_) {
+    unmap(true, [this, done = std::move(done)](const Status&) mutable {
+      done(fail(ENOTCONN, fmt::format("the server went away meanwhile: {}", last_error_)));
+    });
+    return;
+  }
   log::info("{} of session {} is {}", request_.device_path, session_.name(), node());
   done(node());
 }
@@ -167,37 +173,65 @@ void Device::undo_map(Error error, Mapped done) {
   });
 }
 
-void Device::unmap(bool force, std::move_only_function<void(Status)> done) {
-  if (state_ != DeviceState::Open) {
-    done(fail(EBUSY, fmt::format("{} is being mapped or unmapped", request_.device_path)));
-    return;
-  }
-  state_ = DeviceState::Detaching;
+void Device::unmap(bool force, Unmapped done) {
   if (force) {
-    // First what is in flight, or the driver would wait for it.
-    queues_->fail_all([this, done = std::move(done)]() mutable { detach(true, std::move(done)); });
+    unmap_by_force(std::move(done));
+  } else if (state_ != DeviceState::Open) {
+    done(fail(EBUSY, fmt::format("{} is being mapped or unmapped", request_.device_path)));
+  } else if (!session_.rtrs().connected()) {
+    done(fail(ENOTCONN, fmt::format("{} cannot be flushed, its server is away\n"
+                                    "--force gives up what is not on the server",
+                                    node())));
   } else {
     detach(false, std::move(done));
   }
 }
 
-void Device::detach(bool force, std::move_only_function<void(Status)> done) {
+void Device::unmap_by_force(Unmapped done) {
+  if (state_ != DeviceState::Open && state_ != DeviceState::Detaching) {
+    done(fail(EBUSY, fmt::format("{} is being mapped", request_.device_path)));
+    return;
+  }
+  const bool other_under_way = state_ == DeviceState::Detaching;
+  state_ = DeviceState::Detaching;
+  if (other_under_way) {
+    // Fails as soon as what it waits for has failed, and hands over to us then.
+    forcing_.push_back(std::move(done));
+    if (queues_ != nullptr) queues_->fail_all([] {});
+    return;
+  }
+  // First what is in flight, or the driver would wait for it.
+  queues_->fail_all([this, done = std::move(done)]() mutable { detach(true, std::move(done)); });
+}
+
+void Device::detach(bool force, Unmapped done) {
+  state_ = DeviceState::Detaching;
   blocking_.run(
       [index = index_, force] {
         return force ? detach_device_by_force(index) : detach_device(index);
       },
       [this, done = std::move(done)](Status detached) mutable {
-        if (!detached) {
-          state_ = DeviceState::Open;
-          done(std::move(detached));
-          return;
-        }
-        take_apart([this, done = std::move(done)]() mutable {
-          log::info("/dev/nbd{} is unmapped", index_);
-          done({});
-          become_gone();
-        });
+        on_detached(std::move(detached), std::move(done));
       });
+}
+
+void Device::on_detached(Status detached, Unmapped done) {
+  if (detached) {
+    take_apart([this, done = std::move(done)]() mutable {
+      log::info("/dev/nbd{} is unmapped", index_);
+      done({});
+      for (Unmapped& forced : std::exchange(forcing_, {})) forced({});
+      become_gone();
+    });
+    return;
+  }
+  state_ = DeviceState::Open;
+  done(std::move(detached));
+  auto forcing = std::exchange(forcing_, {});
+  if (forcing.empty()) return;
+  unmap_by_force([forcing = std::move(forcing)](const Status& status) mutable {
+    for (Unmapped& forced : forcing) forced(status);
+  });
 }
 
 void Device::take_apart(Executor::Task done) {
@@ -225,6 +259,11 @@ void Device::become_gone() {
 void Device::on_session_lost(const std::string& why) {
   at_server_ = false;
   last_error_ = why;
+  if (state_ != DeviceState::Attaching) return;
+  // The kernel looks for partitions while it is being told: it must not wait for a server that may
+  // never come back.
+  given_up_ = true;
+  queues_->fail_all([] {});
 }
 
 void Device::reopen(Executor::Task done) {

@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "client/blocking_pool.h"
 #include "client/device_queues.h"
@@ -43,7 +44,8 @@ class Device final : public SessionDevice, private BlockQueueEvents {
   /// Answers with the node. On an error everything has been undone, and on_device_gone follows.
   void map(std::move_only_function<void(Result<std::string>)> done);
 
-  /// `force`: whoever uses it; what is in flight fails with EIO. Errors: EBUSY, and then nothing has
+  /// `force`: whoever uses it; what is in flight fails with EIO, an unmap that hangs on a server
+  /// that is away included. Errors: EBUSY, ENOTCONN (only by force now), and then nothing has
   /// changed. on_device_gone follows success.
   void unmap(bool force, std::move_only_function<void(Status)> done);
 
@@ -60,7 +62,10 @@ class Device final : public SessionDevice, private BlockQueueEvents {
   void attach(Mapped done);
   void on_attached(Result<std::uint32_t> index, Mapped done);
   void undo_map(Error error, Mapped done);
-  void detach(bool force, std::move_only_function<void(Status)> done);
+  using Unmapped = std::move_only_function<void(Status)>;
+  void unmap_by_force(Unmapped done);
+  void detach(bool force, Unmapped done);
+  void on_detached(Status detached, Unmapped done);
   void take_apart(Executor::Task done);
   void become_gone();
 
@@ -86,6 +91,8 @@ class Device final : public SessionDevice, private BlockQueueEvents {
   bool at_server_ = false;  ///< open there, under opened_.device_id
   std::unique_ptr<DeviceQueues> queues_;
   std::uint32_t index_ = 0;
+  bool given_up_ = false;  ///< attached under a server that went away meanwhile
+  std::vector<Unmapped> forcing_;  ///< forced unmaps that wait for another one to fail
   std::string last_error_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>();  ///< for answers that may come too late
 };

@@ -1,11 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "client/device_queues.h"
 
-#include <sys/socket.h>
-
-#include <array>
-#include <cerrno>
-
+#include "client/nbd_socket.h"
 #include "common/assert.h"
 
 namespace rnbd::client {
@@ -13,25 +9,6 @@ namespace {
 
 /// Room for several requests of the largest size: AF_UNIX charges the sender.
 constexpr int kSocketBuffer = 4 << 20;
-
-struct SocketPair {
-  UniqueFd ours;
-  UniqueFd kernels;
-};
-
-Result<SocketPair> make_pair() {
-  std::array<int, 2> ends{};
-  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) != 0) {
-    return fail(errno, "cannot make a socketpair");
-  }
-  for (const int end : ends) {
-    // Beyond the system's usual limit if we may, as far as it allows if not.
-    if (::setsockopt(end, SOL_SOCKET, SO_SNDBUFFORCE, &kSocketBuffer, sizeof kSocketBuffer) != 0) {
-      ::setsockopt(end, SOL_SOCKET, SO_SNDBUF, &kSocketBuffer, sizeof kSocketBuffer);
-    }
-  }
-  return SocketPair{UniqueFd(ends[0]), UniqueFd(ends[1])};
-}
 
 }  // namespace
 
@@ -42,7 +19,7 @@ Result<std::unique_ptr<DeviceQueues>> DeviceQueues::create(rtrs::ClientSession& 
   RNBD_ASSERT(count <= session.queues());
   std::unique_ptr<DeviceQueues> queues(new DeviceQueues(control));
   for (std::size_t i = 0; i < count; ++i) {
-    auto pair = make_pair();
+    auto pair = make_nbd_socket_pair(kSocketBuffer);
     if (!pair) return fail(pair.error());
     rtrs::SessionQueue& channel = session.queue(i);
     auto queue =

@@ -29,7 +29,8 @@ class RequestOwner {
 class PermitWaiter {
  public:
   virtual ~PermitWaiter() = default;
-  /// Worth trying again. Called once for each refused acquire(), never from inside it.
+  /// Worth trying again. Called once for each refused acquire(), never from inside another call of
+  /// the channel.
   virtual void on_permits_available() = 0;
 };
 

@@ -37,6 +37,9 @@ session_gone() { # the server hears of an unmap a moment after the client has fi
 
 vm_load_modules brd,rd_nr=1,rd_size=65536
 pair_start "$@"
+node=$(pair_map server=ip:10.9.0.1 device_path=/dev/ram0)
+(($(registered) > 0)) || vm_fail "registered memory cannot be counted here"
+rnbd-client unmap "$node"
 for ((i = 0; i < 5; i++)); do cycle; done # what is allocated once
 before=$(measure)
 vm_step "$count cycles"

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+// The stage for peers that misbehave towards a server: a good client is at work before, meanwhile
+// and after, and when the other one is gone the server must hold exactly what it held before.
+#pragma once
+
+#include <string>
+#include <tuple>
+
+#include <gtest/gtest.h>
+
+#include "unit/disk_bench.h"
+#include "unit/raw_peer.h"
+
+namespace rnbd::server::test {
+
+using rtrs::test::Bytes;
+using rtrs::test::filled;
+using rtrs::test::join;
+using rtrs::test::RawClient;
+using rtrs::test::RawConnection;
+using rtrs::test::RawRequest;
+
+/// Parameters: the order of things, and whether each answer brings a new key.
+class HostileClient : public testing::TestWithParam<std::tuple<std::uint64_t, bool>> {
+ protected:
+  void SetUp() override {
+    bench_.pollers.push_back([this] { evil_.poll(); });
+    ASSERT_TRUE(bench_.good.bring_up("good-disk"));
+    ASSERT_TRUE(bench_.good.works());
+    bench_.settle();
+    before_ = bench_.server.census();
+  }
+
+  void TearDown() override {
+    EXPECT_TRUE(bench_.good.works());
+    expect_nothing_left();
+    evil_.close();
+    bench_.end();
+  }
+
+  /// The evil client goes away: nothing of it stays, and the good one does not care.
+  void expect_nothing_left() {
+    evil_.hang_up();
+    bench_.settle();
+    EXPECT_EQ(bench_.server.census(), before_);
+    EXPECT_TRUE(bench_.good.works());
+    EXPECT_EQ(bench_.good.downs, 0);
+  }
+
+  void bring_up_anew() {
+    expect_nothing_left();
+    ASSERT_TRUE(evil_.bring_up());
+  }
+
+  [[nodiscard]] static bool new_key() { return std::get<1>(GetParam()); }
+  [[nodiscard]] std::vector<std::byte>& disk(const std::string& name) {
+    struct stat status{};
+    EXPECT_EQ(::stat((bench_.directory.path() / name).c_str(), &status), 0);
+    return bench_.server.disks.content[status.st_ino];
+  }
+
+  DiskBench bench_{std::get<0>(GetParam()), new_key()};
+  RawClient evil_{bench_.fabric.host("evil"), bench_.fabric.host("server").address(),
+                  [this](const auto& condition) { return bench_.until(condition); }};
+  std::string before_;
+};
+
+inline std::string order_name(const testing::TestParamInfo<std::tuple<std::uint64_t, bool>>& info) {
+  return "Seed" + std::to_string(std::get<0>(info.param)) +
+         (std::get<1>(info.param) ? "NewKeys" : "OneKey");
+}
+
+/// An I/O message of the evil client's.
+inline wire::Io io(wire::Operation operation, std::uint64_t sector, std::uint32_t size,
+                   std::uint32_t device_id = 0) {
+  wire::Io message;
+  message.header = wire::header(wire::MessageType::Io);
+  message.device_id = device_id;
+  message.sector = sector;
+  message.rw = std::to_underlying(operation);
+  message.size = size;
+  return message;
+}
+
+inline wire::Open open_message(std::string_view name, std::uint8_t access_mode = 1) {
+  wire::Open message;
+  message.header = wire::header(wire::MessageType::Open);
+  message.access_mode = access_mode;
+  std::ranges::copy(name, message.device_name.begin());
+  return message;
+}
+
+inline wire::Close close_message(std::uint32_t device_id) {
+  wire::Close message;
+  message.header = wire::header(wire::MessageType::Close);
+  message.device_id = device_id;
+  return message;
+}
+
+}  // namespace rnbd::server::test
