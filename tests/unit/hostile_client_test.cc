@@ -20,6 +20,9 @@ using rtrs::WriteMessage;
 using std::chrono::seconds;
 
 constexpr std::uint32_t kChunk = kMaxIo + limits::kHeaderArea;
+constexpr std::uint16_t kService = 0;  ///< connections, by what they are for
+constexpr std::uint16_t kFirstIo = 1;
+constexpr std::uint16_t kSecondIo = 2;
 
 INSTANTIATE_TEST_SUITE_P(Orders, HostileClient,
                          testing::Combine(testing::Values(0, 1, 2), testing::Bool()), order_name);
@@ -146,7 +149,7 @@ TEST_P(HostileClient, ASecondInfoEndsThePath) {
 
 TEST_P(HostileClient, NothingButInfoIsWelcomeBeforeInfo) {
   for (std::uint32_t type = 0; type < 16; ++type) {
-    for (const std::uint16_t cid : {0, 1}) {
+    for (const std::uint16_t cid : {kService, kFirstIo}) {
       SCOPED_TRACE(fmt::format("immediate of type {} on connection {}", type, cid));
       ASSERT_TRUE(evil_.connect());
       evil_[cid].write_immediate(type << 28);
@@ -171,7 +174,7 @@ TEST_P(HostileClient, HeartbeatsBeforeTheAnswerToInfoAreNoUse) {
 TEST_P(HostileClient, ImmediatesOfOtherTypesEndThePath) {
   for (std::uint32_t type = 1; type < 16; ++type) {
     if (type == 8 || type == 9) continue;  // the heartbeat's
-    for (const std::uint16_t cid : {0, 2}) {
+    for (const std::uint16_t cid : {kService, kSecondIo}) {
       SCOPED_TRACE(fmt::format("type {} on connection {}", type, cid));
       bring_up_anew();
       evil_[cid].write_immediate(type << 28 | 5);
@@ -193,7 +196,7 @@ TEST_P(HostileClient, HeartbeatsAreAnsweredAndUnaskedAcksIgnored) {
 TEST_P(HostileClient, AClientThatTakesNoAnswersHarmsItselfOnly) {
   ASSERT_TRUE(evil_.bring_up());
   bench_.settle();
-  for (const std::uint16_t cid : {0, 1}) evil_[cid].reposts = false;
+  for (const std::uint16_t cid : {kService, kFirstIo}) evil_[cid].reposts = false;
   for (int i = 0; i < 800; ++i) {
     evil_[0].write_immediate(Immediate(ImmediateType::Heartbeat, 0).value());
   }
@@ -217,7 +220,7 @@ TEST_P(HostileClient, ASilentClientIsGivenUp) {
 
 TEST_P(HostileClient, SendsAreNotRequests) {
   const std::uint32_t request = Immediate(ImmediateType::Request, 0).value();
-  for (const std::uint16_t cid : {0, 1}) {
+  for (const std::uint16_t cid : {kService, kFirstIo}) {
     for (const std::size_t length : {0U, 4U, 8U, 9U, 300U}) {
       SCOPED_TRACE(fmt::format("{} bytes on connection {}", length, cid));
       bring_up_anew();
@@ -350,7 +353,7 @@ INSTANTIATE_TEST_SUITE_P(Orders, HostileClientWithDisk,
                          testing::Combine(testing::Values(0, 1, 2), testing::Bool()), order_name);
 
 TEST_P(HostileClientWithDisk, AChunkInUseIsNotTakenAgain) {
-  for (const std::uint16_t cid : {1, 2}) {
+  for (const std::uint16_t cid : {kFirstIo, kSecondIo}) {
     SCOPED_TRACE(cid);
     bench_.server.disks.hold = true;
     evil_.post(write(0x22));
