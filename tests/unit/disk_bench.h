@@ -276,13 +276,16 @@ class DiskBench {
   }
 
   bool until(const std::function<bool()>& condition) {
+    // In its place, where the server's control thread is held up.
+    sim::ManualContext* const control =
+        control_is_busy ? &good.control.context() : &server.control.context();
     return sim::run_until(
         [&] {
           for (const auto& poll : pollers) poll();
           return condition();
         },
-        {&server.control.context(), &server.workers[0], &server.workers[1],
-         &good.control.context(), &good.workers[0], &good.workers[1]},
+        {control, &server.workers[0], &server.workers[1], &good.control.context(),
+         &good.workers[0], &good.workers[1]},
         fabric);
   }
   void settle() {
@@ -312,6 +315,7 @@ class DiskBench {
   rnbd::test::TempDirectory directory;
   sim::MemoryFabric fabric;
   std::vector<std::function<void()>> pollers;
+  bool control_is_busy = false;  ///< the server's control thread gets nothing done
   DiskServer server;
   GoodClient good;
 };

@@ -159,15 +159,18 @@ TEST_P(HostileClient, NothingButInfoIsWelcomeBeforeInfo) {
   }
 }
 
-TEST_P(HostileClient, HeartbeatsBeforeTheAnswerToInfoAreNoUse) {
-  // More of them than the server's send queue holds, and nobody takes the answers.
+TEST_P(HostileClient, HeartbeatsBeforeTheAnswerToInfoEndThePath) {
+  // More of them than the server's send queue could answer, while its control thread has yet to
+  // look at INFO_REQ; and nobody takes the answers.
   ASSERT_TRUE(evil_.connect());
-  std::vector<transport::WorkRequest> heartbeats(
-      700, {.kind = transport::WorkKind::WriteImmediate,
-            .immediate = Immediate(ImmediateType::Heartbeat, 0).value()});
-  evil_[0].reposts = false;
-  evil_[0].send(join(RawClient::info("evil")));
-  evil_[0].post(heartbeats);
+  bench_.control_is_busy = true;
+  evil_[kService].reposts = false;
+  evil_[kService].send(join(RawClient::info("evil")));
+  for (int i = 0; i < 700; ++i) {
+    evil_[kService].write_immediate(Immediate(ImmediateType::Heartbeat, 0).value());
+  }
+  bench_.settle();
+  bench_.control_is_busy = false;
   EXPECT_TRUE(evil_.is_cut_off());
 }
 
@@ -387,8 +390,13 @@ TEST_P(HostileClientWithDisk, GoneWhileItsRequestsRun) {
   bench_.server.disks.let_go();
 }
 
-TEST_P(HostileClientWithDisk, AStaleKeyReachesNothing) {
-  if (!new_key()) GTEST_SKIP() << "without new keys, keys live as long as the path";
+/// Where each answer brings a new key, and the old one dies.
+class HostileClientWithNewKeys : public HostileClientWithDisk {};
+INSTANTIATE_TEST_SUITE_P(Orders, HostileClientWithNewKeys,
+                         testing::Combine(testing::Values(0, 1, 2), testing::Values(true)),
+                         order_name);
+
+TEST_P(HostileClientWithNewKeys, AStaleKeyReachesNothing) {
   const std::size_t operations = bench_.server.disks.operations;
 
   // The key of a request that has been answered.
@@ -416,8 +424,13 @@ TEST_P(HostileClientWithDisk, AStaleKeyReachesNothing) {
   EXPECT_EQ(disk("disk")[kBlock - 1], std::byte{0x66});
 }
 
-TEST_P(HostileClientWithDisk, AMessageIsReadOnce) {
-  if (new_key()) GTEST_SKIP() << "with new keys nothing can be changed";
+/// Where keys live as long as the path, and chunks can be written into at any time.
+class HostileClientWithOneKey : public HostileClientWithDisk {};
+INSTANTIATE_TEST_SUITE_P(Orders, HostileClientWithOneKey,
+                         testing::Combine(testing::Values(0, 1, 2), testing::Values(false)),
+                         order_name);
+
+TEST_P(HostileClientWithOneKey, AMessageIsReadOnce) {
   bench_.server.disks.hold = true;
   const RawRequest request = write(0x22);
   evil_.post(request);

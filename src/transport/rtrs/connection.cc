@@ -186,7 +186,11 @@ void Connection::send_immediate(Immediate immediate) {
 
 void Connection::send_info(std::span<const std::byte> message) {
   if (failed_) return;
-  RNBD_ASSERT(message.size() <= info_bytes_ && chain_->has_room(1));
+  RNBD_ASSERT(message.size() <= info_bytes_);
+  if (!chain_->has_room(1)) {
+    fail_connection({EPROTO, "the peer filled the send queue before INFO"});
+    return;
+  }
   std::byte* const copy = memory_.bytes().data() + info_bytes_;
   std::memcpy(copy, message.data(), message.size());
   chain_->add({.kind = transport::WorkKind::Send,

@@ -35,6 +35,12 @@ void ServerConnection::on_immediate(Immediate immediate, bool by_send,
     fail_connection({EPROTO, "a client's immediate came by send"});
     return;
   }
+  // Not even a heartbeat: its answer would go out before INFO_RSP, and many could fill the queue
+  // that INFO_RSP needs.
+  if (!path_.connected.load(std::memory_order_acquire)) {
+    fail_connection({EPROTO, "an immediate before INFO_RSP"});
+    return;
+  }
   switch (immediate.type()) {
     case ImmediateType::Request:
       on_request(ChunkOffset::unpack(immediate.payload(), path_.parameters.queue_depth));
@@ -53,10 +59,6 @@ void ServerConnection::on_immediate(Immediate immediate, bool by_send,
 }
 
 void ServerConnection::on_request(ChunkOffset target) {
-  if (!path_.connected.load(std::memory_order_acquire)) {
-    fail_connection({EPROTO, "a request before INFO_RSP"});
-    return;
-  }
   if (target.chunk >= path_.parameters.queue_depth ||
       target.offset + sizeof(WriteMessage) > path_.parameters.chunk_size()) {
     fail_connection({EPROTO, fmt::format("a request at {} of chunk {}", target.offset, target.chunk)});

@@ -80,13 +80,6 @@ void Queue::tune() {
   if (code != 0) log::warn("cannot tune a queue pair (ibv_modify_qp): {}", errno_name(code));
 }
 
-void Queue::break_off() {
-  ibv_qp_attr attributes{};
-  attributes.qp_state = IBV_QPS_ERR;
-  const int code = ibv_modify_qp(pair_.qp(), &attributes, IBV_QP_STATE);
-  if (code != 0) log::warn("cannot stop a queue pair (ibv_modify_qp): {}", errno_name(code));
-}
-
 Status Queue::post(std::span<const WorkRequest> work) {
   auto is_bind = [](const WorkRequest& each) { return each.kind == WorkKind::BindWindow; };
   while (!work.empty()) {

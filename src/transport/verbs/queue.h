@@ -31,8 +31,6 @@ class Queue {
   // Control thread.
   /// The connection manager has made the pair ready to send: what it cannot be told is set here.
   void tune();
-  /// Flushes everything outstanding.
-  void break_off();
   /// Why it broke, in libibverbs' words; nullptr while nothing is known to be wrong. Any thread.
   [[nodiscard]] const char* failure() const { return failure_.load(std::memory_order_acquire); }
 
