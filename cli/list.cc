@@ -12,8 +12,8 @@ namespace rnbd::cli {
 namespace {
 
 struct Field {
-  const char* title;
-  const char* name;
+  const char* title = nullptr;
+  const char* name = nullptr;
   Align align = Align::Left;
 };
 
@@ -42,10 +42,12 @@ std::string cell(const control::Json& device, const Field& field) {
 std::string list_table(const control::Json& result, ListKind kind, bool headers) {
   const std::size_t count = kind == ListKind::Server ? kFields.size() : kFields.size() - 1;
   std::vector<Column> columns;
+  columns.reserve(count);
   for (std::size_t i = 0; i < count; ++i) columns.push_back({kFields[i].title, kFields[i].align});
   Table table(std::move(columns));
   for (const control::Json& device : result.at("devices")) {
     std::vector<std::string> cells;
+    cells.reserve(count);
     for (std::size_t i = 0; i < count; ++i) cells.push_back(cell(device, kFields[i]));
     table.add_row(std::move(cells));
   }

@@ -11,4 +11,8 @@ if(RNBD_SANITIZE)
   if(RNBD_SANITIZE MATCHES "undefined")
     add_compile_options(-fno-sanitize-recover=undefined)
   endif()
+  if(RNBD_SANITIZE MATCHES "thread")
+    # Asio has fences, which ThreadSanitizer does not see and g++ warns of.
+    add_compile_options(-Wno-tsan)
+  endif()
 endif()

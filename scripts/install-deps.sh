@@ -14,13 +14,13 @@
 set -euo pipefail
 
 readonly build=(
-    g++ cmake ninja-build pkg-config ccache git ca-certificates
+    g++ cmake ninja-build pkg-config ccache git ca-certificates python3
     librdmacm-dev libibverbs-dev libnl-3-dev libnl-genl-3-dev liburing-dev
-    libboost1.81-dev libspdlog-dev libcli11-dev nlohmann-json3-dev
+    libboost1.81-dev libspdlog-dev libfmt-dev libcli11-dev nlohmann-json3-dev libtomlplusplus-dev
     libgtest-dev libgmock-dev
 )
 readonly vm=(
-    qemu-system-x86 busybox-static cpio kmod python3 util-linux iproute2
+    qemu-system-x86 busybox-static cpio kmod python3 util-linux mount iproute2
     ibverbs-providers ibverbs-utils rdmacm-utils
     fio nbd-client qemu-utils
     e2fsprogs xfsprogs dosfstools fdisk parted

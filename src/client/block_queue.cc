@@ -53,7 +53,7 @@ BlockQueue::BlockQueue(WorkerContext& worker, rtrs::RequestChannel& channel, Uni
 }
 
 BlockQueue::~BlockQueue() {
-  if (!closed_) give_up();
+  if (started_ && !closed_) give_up();
   socket_.drop_replies();
   if (started_) worker_.remove(*this);
 }

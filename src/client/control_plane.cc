@@ -24,6 +24,9 @@ rtrs::Uuid random_uuid() {
   return uuid;
 }
 
+/// How long flushing may take when the daemon stops.
+constexpr std::chrono::seconds kStopPatience{20};
+
 std::string host_name() {
   std::array<char, 256> name{};
   if (::gethostname(name.data(), name.size() - 1) != 0) return "localhost";
@@ -125,9 +128,10 @@ void ControlPlane::unmap(const control::Json& args, control::Reply reply) {
   if (device == nullptr) {
     return reply(fail(ENOENT, fmt::format("{} is not mapped by this daemon", request->device)));
   }
-  device->unmap(request->force, [reply = std::move(reply)](Status status) mutable {
+  device->unmap(request->force, [this, session = &device->session(),
+                                 reply = std::move(reply)](Status status) mutable {
     if (status) {
-      reply(control::Json::object());
+      leaving_.push_back({session, std::move(reply)});
     } else {
       reply(fail(status.error()));
     }
@@ -156,20 +160,37 @@ void ControlPlane::remove_device(Device& device) {
 void ControlPlane::end_session_if_unused(RnbdSession& session) {
   const bool used = std::ranges::any_of(
       devices_, [&](const auto& device) { return &device->session() == &session; });
-  if (used) return;
+  if (used) {
+    answer_leaving(session);
+    return;
+  }
   const auto found =
       std::ranges::find_if(sessions_, [&](const auto& one) { return one.get() == &session; });
   ending_.push_back(std::move(*found));
   sessions_.erase(found);
   session.stop([this, &session] {
+    answer_leaving(session);
     std::erase_if(ending_, [&](const auto& one) { return one.get() == &session; });
     finish_stopping();
   });
 }
 
+void ControlPlane::answer_leaving(const RnbdSession& session) {
+  for (Leaving& one : leaving_) {
+    if (one.session == &session) one.reply(control::Json::object());
+  }
+  // A Reply only moves, and is not assigned: what is left moves to a new list.
+  std::vector<Leaving> others;
+  for (Leaving& one : leaving_) {
+    if (one.session != &session) others.push_back(std::move(one));
+  }
+  leaving_.swap(others);
+}
+
 void ControlPlane::stop(Executor::Task done) {
   on_stopped_ = std::move(done);
   for (const auto& device : devices_) stop_device(*device);
+  stop_patience_ = control_.call_after(kStopPatience, [this] { force_all(); });
   control_.post([this] { finish_stopping(); });
 }
 
@@ -184,8 +205,16 @@ void ControlPlane::stop_device(Device& device) {
   });
 }
 
+void ControlPlane::force_all() {
+  for (const auto& device : devices_) {
+    log::warn("{} is unmapped by force: it took too long", device->request().device_path);
+    device->unmap(true, [](const Status&) {});
+  }
+}
+
 void ControlPlane::finish_stopping() {
   if (on_stopped_ && devices_.empty() && sessions_.empty() && ending_.empty()) {
+    stop_patience_.reset();
     std::exchange(on_stopped_, nullptr)();
   }
 }

@@ -24,7 +24,8 @@ class ControlPlane final : private Device::Events {
 
   void serve(control::ControlServer& commands);
 
-  /// Unmaps everything, by force where it is in use, and ends all sessions; then `done`.
+  /// Unmaps everything, by force where it is in use or takes too long, and ends all sessions; then
+  /// `done`.
   void stop(Executor::Task done);
 
  private:
@@ -41,6 +42,8 @@ class ControlPlane final : private Device::Events {
   void remove_device(Device& device);
   void end_session_if_unused(RnbdSession& session);
   void stop_device(Device& device);
+  void force_all();
+  void answer_leaving(const RnbdSession& session);
   void finish_stopping();
 
   transport::Fabric& fabric_;
@@ -51,6 +54,13 @@ class ControlPlane final : private Device::Events {
   std::vector<std::unique_ptr<RnbdSession>> ending_;
   std::vector<std::unique_ptr<Device>> devices_;
   Executor::Task on_stopped_;
+  std::unique_ptr<ControlContext::Timer> stop_patience_;
+
+  struct Leaving {
+    RnbdSession* session = nullptr;
+    control::Reply reply;
+  };
+  std::vector<Leaving> leaving_;  ///< unmapped; answered once the session, if it ends, has ended
 };
 
 }  // namespace rnbd::client

@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "client/daemon.h"
 
+#include <sys/mman.h>
+#include <sys/prctl.h>
+
+#include <cerrno>
+
 #include "client/control_plane.h"
 #include "common/control/daemon_loop.h"
 #include "common/control/server.h"
@@ -10,6 +15,19 @@
 
 namespace rnbd::client {
 namespace {
+
+/// We are in the kernel's write-back path: memory that we wait for must not wait for us. Before the
+/// workers start, which inherit it.
+void guard_against_reclaim() {
+  if (::mlockall(MCL_CURRENT | MCL_FUTURE) != 0) {
+    log::warn("memory is not locked, and may be swapped to a device that waits for us: {}",
+              errno_name(errno));
+  }
+  if (::prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) != 0) {
+    log::warn("not known to the kernel as an I/O flusher (CAP_SYS_RESOURCE): {}",
+              errno_name(errno));
+  }
+}
 
 Status serve(const DaemonOptions& options) {
   control::DaemonLoop loop;
@@ -34,6 +52,7 @@ Status serve(const DaemonOptions& options) {
 
 int run_daemon(const DaemonOptions& options) {
   log::start(options.log_level);
+  guard_against_reclaim();
   const Status served = serve(options);
   if (served) return static_cast<int>(control::ExitCode::Ok);
   log::error("{}", describe(served.error()));

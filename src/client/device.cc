@@ -21,6 +21,8 @@ constexpr std::uint32_t kMaxNbdBlock = 4096;  ///< a page
 /// another socket because it took long.
 constexpr std::uint64_t kRequestTimeout = kNbdMaxTimeout;
 
+constexpr std::chrono::seconds kReopenDelay{2};
+
 /// No server has this id: requests under it fail, which is all that a device can do that its
 /// server would not open again.
 constexpr std::uint32_t kNoDevice = UINT32_MAX;
@@ -146,7 +148,7 @@ NbdDeviceConfig Device::nbd_config() const {
 
 std::uint32_t Device::max_request() const {
   const rtrs::SessionQueue& queue = session_.rtrs().queue(0);
-  return queue.max_io_size() / kMaxNbdBlock * kMaxNbdBlock;
+  return std::min(queue.max_io_size(), kNbdMaxPayload) / kMaxNbdBlock * kMaxNbdBlock;
 }
 
 void Device::on_attached(Result<std::uint32_t> index, Mapped done) {
@@ -158,7 +160,7 @@ void Device::on_attached(Result<std::uint32_t> index, Mapped done) {
   state_ = DeviceState::Open;
   if (given_up_) {
     unmap(true, [this, done = std::move(done)](const Status&) mutable {
-      done(fail(ENOTCONN, fmt::format("the server went away meanwhile: {}", last_error_)));
+      done(fail(ENOTCONN, fmt::format("it was lost while it was being attached: {}", last_error_)));
     });
     return;
   }
@@ -235,6 +237,7 @@ void Device::on_detached(Status detached, Unmapped done) {
 }
 
 void Device::take_apart(Executor::Task done) {
+  retry_.reset();
   auto close_at_server = [this, done = std::move(done)]() mutable {
     queues_.reset();
     session_.remove(*this);
@@ -257,6 +260,7 @@ void Device::become_gone() {
 }
 
 void Device::on_session_lost(const std::string& why) {
+  retry_.reset();
   at_server_ = false;
   last_error_ = why;
   if (state_ != DeviceState::Attaching) return;
@@ -294,6 +298,7 @@ void Device::on_reopened(const Result<wire::OpenResponse>& response, Executor::T
     log::error("{} ({}): {}; its I/O fails until the server has it again", node(),
                request_.device_path, last_error_);
     queues_->set_device(kNoDevice, *shape_of(opened_), std::move(done));
+    retry_ = control_.call_after(kReopenDelay, [this] { reopen([] {}); });
     return;
   }
   // The kernel keeps the size it was told.
@@ -312,6 +317,10 @@ void Device::on_disconnect_request(BlockQueue&) {
 
 void Device::on_socket_ended(BlockQueue&, const Error& error) {
   control_.post([this, error] {
+    if (state_ == DeviceState::Attaching) {
+      given_up_ = true;
+      last_error_ = error.message;
+    }
     if (state_ != DeviceState::Open) return;  // we are taking it apart ourselves
     log::warn("{} was disconnected by somebody else: {}", node(), error.message);
     unmap(true, [](const Status&) {});

@@ -93,6 +93,7 @@ class Device final : public SessionDevice, private BlockQueueEvents {
   std::uint32_t index_ = 0;
   bool given_up_ = false;  ///< attached under a server that went away meanwhile
   std::vector<Unmapped> forcing_;  ///< forced unmaps that wait for another one to fail
+  std::unique_ptr<ControlContext::Timer> retry_;  ///< of an OPEN that the server refused
   std::string last_error_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>();  ///< for answers that may come too late
 };

@@ -3,6 +3,7 @@
 
 #include "client/nbd_socket.h"
 #include "common/assert.h"
+#include "common/countdown.h"
 
 namespace rnbd::client {
 namespace {
@@ -50,18 +51,21 @@ void DeviceQueues::set_device(std::uint32_t device_id, const DeviceShape& shape,
 }
 
 void DeviceQueues::destroy(Executor::Task done) {
+  RNBD_ASSERT(!ending_);
   on_each([](Member& member) { member.queue.reset(); }, std::move(done));
+  ending_ = true;
 }
 
-void DeviceQueues::on_each(std::function<void(Member&)> step, Executor::Task done) {
-  auto left = std::make_shared<std::size_t>(members_.size());
-  auto last = std::make_shared<Executor::Task>(std::move(done));
+void DeviceQueues::on_each(const std::function<void(Member&)>& step, Executor::Task done) {
+  if (ending_) {
+    control_.post(std::move(done));
+    return;
+  }
+  const Countdown one_done(members_.size(), std::move(done));
   for (Member& member : members_) {
-    member.worker->post([this, &member, step, left, last] {
+    member.worker->post([this, &member, step, one_done] {
       step(member);
-      control_.post([left, last] {
-        if (--*left == 0) (*last)();
-      });
+      control_.post(one_done);
     });
   }
 }

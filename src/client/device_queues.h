@@ -35,7 +35,8 @@ class DeviceQueues {
 
   void set_device(std::uint32_t device_id, const DeviceShape& shape, Executor::Task done);
 
-  /// Destroys the queues, each on its worker. The kernel has let go of the sockets.
+  /// Destroys the queues, each on its worker. The kernel has let go of the sockets. What is asked of
+  /// them afterwards is done at once: nothing.
   void destroy(Executor::Task done);
 
   [[nodiscard]] std::size_t size() const { return members_.size(); }
@@ -46,11 +47,12 @@ class DeviceQueues {
     std::unique_ptr<BlockQueue> queue;
   };
   explicit DeviceQueues(Executor& control) : control_(control) {}
-  void on_each(std::function<void(Member&)> step, Executor::Task done);
+  void on_each(const std::function<void(Member&)>& step, Executor::Task done);
 
   Executor& control_;
   std::vector<Member> members_;
   std::vector<UniqueFd> kernel_ends_;
+  bool ending_ = false;
 };
 
 }  // namespace rnbd::client

@@ -76,7 +76,7 @@ struct Words {
 
 Status set_session(std::string_view value, Words& words) {
   if (auto named = check_name(value); !named) return named;
-  if (value.find_first_of("/.") != value.npos) {
+  if (value.find_first_of("/.") != std::string_view::npos) {
     return fail(EINVAL, "a session's name has no '/' and no '.'");
   }
   if (value.contains(' ')) {
@@ -172,7 +172,7 @@ Status read_word(std::string_view word, std::set<std::string_view>& seen, Words&
   if (key == kKeys.end()) {
     return fail(EINVAL, fmt::format("unknown word '{}'{}", word, did_you_mean(name, kKeyNames)));
   }
-  if (equals == word.npos) return fail(EINVAL, fmt::format("'{0}' needs a value: {0}=…", name));
+  if (equals == std::string_view::npos) return fail(EINVAL, fmt::format("'{0}' needs a value: {0}=…", name));
   if (!seen.insert(key->name).second && !key->repeatable) {
     return fail(EINVAL, fmt::format("'{}': {}= is given twice", word, name));
   }

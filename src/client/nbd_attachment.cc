@@ -40,6 +40,16 @@ Status disconnect(std::uint32_t index) {
   return netlink->disconnect(index);
 }
 
+/// Behind a disconnect there is no way back: a device that somebody still has open is gone all the
+/// same.
+Status wait_until_free(const NbdSysfs& sysfs, milliseconds patience) {
+  if (Status is_free = sysfs.wait_until_free(patience); !is_free) {
+    log::warn("{} is disconnected, but still open; it is free when the last user closes it",
+              sysfs.node());
+  }
+  return {};
+}
+
 /// A claim that keeps everybody from mounting the device while it goes away.
 Result<UniqueFd> claim(const NbdSysfs& sysfs) {
   const auto deadline = std::chrono::steady_clock::now() + kPasserbyPatience;
@@ -88,16 +98,12 @@ Status detach_device(std::uint32_t index) {
   }
   if (Status gone = disconnect(index); !gone) return gone;
   held->reset();
-  return sysfs.wait_until_free(kFreePatience);
+  return wait_until_free(sysfs, kFreePatience);
 }
 
 Status detach_device_by_force(std::uint32_t index) {
   if (Status gone = disconnect(index); !gone) return gone;
-  if (Status is_free = NbdSysfs(index).wait_until_free(kForcedPatience); !is_free) {
-    log::warn("/dev/nbd{} is disconnected, but still open; it is free when the last user closes it",
-              index);
-  }
-  return {};
+  return wait_until_free(NbdSysfs(index), kForcedPatience);
 }
 
 }  // namespace rnbd::client

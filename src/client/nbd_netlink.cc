@@ -120,7 +120,7 @@ constexpr std::size_t kAttributeHeader = aligned(sizeof(nlattr));
 /// The text the kernel may append to a refusal (NETLINK_EXT_ACK).
 std::string extended_reason(const nlmsgerr& refusal) {
   const auto* bytes = reinterpret_cast<const std::byte*>(&refusal);
-  nlmsghdr header;
+  nlmsghdr header{};
   std::memcpy(&header, bytes - kMessageHeader, sizeof header);
   if ((header.nlmsg_flags & NLM_F_ACK_TLVS) == 0) return {};
   // Behind the refusal comes the request it refuses, unless that was left out.
@@ -135,7 +135,7 @@ std::string extended_reason(const nlmsgerr& refusal) {
   // Not nla_find(): it wants a pointer it may write through.
   std::span<const std::byte> rest(bytes + skip, length - skip);
   while (rest.size() >= sizeof(nlattr)) {
-    nlattr attribute;
+    nlattr attribute{};
     std::memcpy(&attribute, rest.data(), sizeof attribute);
     if (attribute.nla_len < sizeof attribute || attribute.nla_len > rest.size()) break;
     if ((attribute.nla_type & NLA_TYPE_MASK) == NLMSGERR_ATTR_MSG) {

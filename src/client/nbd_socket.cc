@@ -125,6 +125,7 @@ NbdSocket::Arrival NbdSocket::receive(std::span<const iovec> pieces, std::size_t
   std::size_t asked = 0;
   for (const iovec& piece : pieces) asked += piece.iov_len;
   msghdr message{};
+  // recvmsg() changes no iovec. NOLINTNEXTLINE(cppcoreguidelines-pro-type-const-cast)
   message.msg_iov = const_cast<iovec*>(pieces.data());
   message.msg_iovlen = pieces.size();
   ssize_t count = 0;

@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include "common/countdown.h"
 #include "common/log.h"
 
 namespace rnbd::client {
@@ -49,7 +50,7 @@ void RnbdSession::on_session_up() {
 
 void RnbdSession::on_hello(int error, std::span<const std::byte> answer) {
   if (error != 0) {
-    log::warn("session {}: the server refused SESS_INFO: {}", name(), errno_name(error));
+    on_refused({error, "the server refused SESS_INFO"});
     return;
   }
   const auto info = load<wire::SessionInfo>(answer);
@@ -59,10 +60,9 @@ void RnbdSession::on_hello(int error, std::span<const std::byte> answer) {
 }
 
 void RnbdSession::reopen_devices() {
-  auto left = std::make_shared<std::size_t>(devices_.size() + 1);
-  const auto one_done = [this, left, life = life_] {
-    if (--*left == 0 && life == life_) become_ready();
-  };
+  const Countdown one_done(devices_.size() + 1, [this, life = life_] {
+    if (life == life_) become_ready();
+  });
   for (SessionDevice* device : devices_) device->reopen(one_done);
   one_done();
 }
@@ -79,7 +79,11 @@ void RnbdSession::on_session_down(const Error& error, bool will_retry) {
   ready_ = false;
   log::warn("session {}: {}", name(), describe(error));
   for (SessionDevice* device : devices_) device->on_session_lost(describe(error));
-  if (will_retry && was_ready_) return;
+  if (!will_retry || !was_ready_) on_refused(error);
+}
+
+void RnbdSession::on_refused(const Error& error) {
+  log::warn("session {} cannot be used: {}", name(), describe(error));
   failed_ = fail(error);
   // Whoever waits may end the session: not from inside its own call.
   control_.post([waiting = std::exchange(waiting_, {}), status = failed_]() mutable {
@@ -123,7 +127,7 @@ void RnbdSession::close_device(std::uint32_t device_id, Executor::Task done) {
   session_.send({.direction = rtrs::Direction::Write,
                  .message = to_bytes(message),
                  .answer_length = 0,
-                 .done = [done = std::move(done)](int, std::vector<std::byte>) mutable { done(); }});
+                 .done = [done = std::move(done)](int, const std::vector<std::byte>&) mutable { done(); }});
 }
 
 }  // namespace rnbd::client

@@ -63,6 +63,7 @@ class RnbdSession final : private rtrs::SessionEvents {
  private:
   void on_session_up() override;
   void on_session_down(const Error& error, bool will_retry) override;
+  void on_refused(const Error& error);
   void on_hello(int error, std::span<const std::byte> answer);
   void reopen_devices();
   void become_ready();

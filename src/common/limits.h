@@ -15,10 +15,9 @@ inline constexpr std::uint32_t kDefaultQueueDepth = 512;  ///< chunks of a sessi
 inline constexpr std::uint32_t kMaxQueueDepth = 65535;
 inline constexpr std::uint32_t kHeaderArea = 4096;          ///< of a chunk, behind the data
 inline constexpr std::uint32_t kDefaultMaxIoSize = 126976;  ///< data bytes of a chunk
-inline constexpr std::uint32_t kMaxChunkSize = 1U << 27;
+inline constexpr std::uint32_t kMaxChunkSize = 1U << 28;
 inline constexpr std::uint32_t kServiceQueueDepth = 512;  ///< receives of connection 0
 inline constexpr std::uint32_t kMaxConnections = 4096;    ///< of a path
-inline constexpr std::uint32_t kMaxPaths = 128;           ///< of a session
 inline constexpr unsigned kPayloadBits = 28;              ///< of an immediate
 
 static_assert(kDefaultQueueDepth * (kDefaultMaxIoSize + kHeaderArea) == 64U << 20,
@@ -38,6 +37,7 @@ inline constexpr std::size_t kPollBatch = 64;          ///< completions handled 
 // How long each step of a handshake may take.
 inline constexpr std::chrono::seconds kConnectTimeout{10};  ///< one connection, resolving included
 inline constexpr std::chrono::seconds kInfoTimeout{30};
+inline constexpr std::uint16_t kNameAttempts = 5;  ///< for a session name that is in use
 inline constexpr std::chrono::seconds kHalfOpenTimeout{30};  ///< server: from first REQ to INFO
 inline constexpr std::chrono::milliseconds kReconnectDelayMin{200};
 inline constexpr std::chrono::milliseconds kReconnectDelayMax{5000};

@@ -12,6 +12,7 @@ namespace {
 
 std::vector<WorkerContext*> contexts(const std::vector<StoreWorker>& workers) {
   std::vector<WorkerContext*> result;
+  result.reserve(workers.size());
   for (const StoreWorker& worker : workers) result.push_back(worker.worker);
   return result;
 }

@@ -73,7 +73,7 @@ Result<std::uint32_t> block_size_of(int fd, unsigned long request, const char* n
 }
 
 bool can_read_directly(int fd, std::uint32_t block_size) {
-  alignas(kMaxDirectBlock) std::array<std::byte, kMaxDirectBlock> block;
+  alignas(kMaxDirectBlock) std::array<std::byte, kMaxDirectBlock> block{};
   return ::pread(fd, block.data(), block_size, 0) >= 0;
 }
 

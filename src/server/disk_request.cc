@@ -57,6 +57,8 @@ std::expected<StoreOperation, int> plan_operation(const wire::Io& message,
                                                   const WorkerDevice& device) {
   const auto rule = rule_for(message, device);
   if (!rule) return std::unexpected(rule.error());
+  // Data that the message does not speak of would be dropped in silence.
+  if (!data.empty() && data.size() != message.size) return std::unexpected(EINVAL);
   if (rule->kind == Kind::Flush) return StoreOperation{.kind = Kind::Flush};
   if (rule->writes && !device.writable) return std::unexpected(EROFS);
   if (rule->max_sectors == 0) return std::unexpected(EOPNOTSUPP);

@@ -5,6 +5,7 @@
 #include <cerrno>
 
 #include "common/assert.h"
+#include "common/countdown.h"
 
 namespace rnbd::server {
 namespace {
@@ -14,7 +15,7 @@ constexpr std::size_t kShortestIo = offsetof(wire::Io, priority);
 
 }  // namespace
 
-Dispatcher::Dispatcher(std::vector<StoreWorker> workers, ControlContext& control,
+Dispatcher::Dispatcher(const std::vector<StoreWorker>& workers, ControlContext& control,
                        rtrs::ChunkTable& chunks, std::uint32_t queue_depth,
                        ServiceHandler& service)
     : control_(control), chunks_(chunks), service_(service), requests_(queue_depth) {
@@ -49,14 +50,11 @@ void Dispatcher::open_device(std::uint32_t device_id, const Backend& backend,
 }
 
 void Dispatcher::close_device(std::uint32_t device_id, Executor::Task done) {
-  auto left = std::make_shared<std::size_t>(lanes_.size());
-  auto last = std::make_shared<Executor::Task>(std::move(done));
+  const Countdown one_done(lanes_.size(), std::move(done));
   for (Lane& lane : lanes_) {
-    lane.worker.worker->post([this, &lane, device_id, left, last] {
+    lane.worker.worker->post([this, &lane, device_id, one_done] {
       lane.devices[device_id].open = false;
-      lane.waiting_for_idle[device_id] = [left, last] {
-        if (--*left == 0) (*last)();
-      };
+      lane.waiting_for_idle[device_id] = one_done;
       if (lane.devices[device_id].in_flight == 0) leave(lane, device_id);
     });
   }
@@ -86,15 +84,12 @@ void Dispatcher::stop(Executor::Task done) {
       std::move(done));
 }
 
-void Dispatcher::on_each_lane(std::function<void(Lane&)> step, Executor::Task done) {
-  auto left = std::make_shared<std::size_t>(lanes_.size());
-  auto last = std::make_shared<Executor::Task>(std::move(done));
+void Dispatcher::on_each_lane(const std::function<void(Lane&)>& step, Executor::Task done) {
+  const Countdown one_done(lanes_.size(), std::move(done));
   for (Lane& lane : lanes_) {
-    lane.worker.worker->post([this, &lane, step, left, last] {
+    lane.worker.worker->post([this, &lane, step, one_done] {
       step(lane);
-      control_.post([left, last] {
-        if (--*left == 0) (*last)();
-      });
+      control_.post(one_done);
     });
   }
 }

@@ -38,7 +38,7 @@ class ServiceHandler {
 
 class Dispatcher final : public rtrs::RequestHandler, private DiskRequest::Idle {
  public:
-  Dispatcher(std::vector<StoreWorker> workers, ControlContext& control,
+  Dispatcher(const std::vector<StoreWorker>& workers, ControlContext& control,
              rtrs::ChunkTable& chunks, std::uint32_t queue_depth, ServiceHandler& service);
 
   // Control thread. Each calls `done` there, after every worker has done its part.
@@ -69,7 +69,7 @@ class Dispatcher final : public rtrs::RequestHandler, private DiskRequest::Idle 
   void on_io(rtrs::ServerRequest& request);
   void on_service(rtrs::ServerRequest& request);
   void leave(Lane& lane, std::uint32_t device_id);
-  void on_each_lane(std::function<void(Lane&)> step, Executor::Task done);
+  void on_each_lane(const std::function<void(Lane&)>& step, Executor::Task done);
 
   ControlContext& control_;
   rtrs::ChunkTable& chunks_;

@@ -24,12 +24,12 @@ constexpr T saturate(std::uint64_t value) {
 }  // namespace
 
 SessionPeer::SessionPeer(std::uint64_t id, rtrs::ServerSession& session,
-                         std::vector<StoreWorker> workers, ControlContext& control,
+                         const std::vector<StoreWorker>& workers, ControlContext& control,
                          Exports& exports)
     : id_(id),
       session_(session),
       exports_(exports),
-      dispatcher_(std::move(workers), control, session.chunks(), session.parameters().queue_depth,
+      dispatcher_(workers, control, session.chunks(), session.parameters().queue_depth,
                   *this) {
   dispatcher_.start();
 }

@@ -19,7 +19,7 @@ namespace rnbd::server {
 class SessionPeer final : public ServiceHandler {
  public:
   /// `id`: unlike any other session's, ever.
-  SessionPeer(std::uint64_t id, rtrs::ServerSession& session, std::vector<StoreWorker> workers,
+  SessionPeer(std::uint64_t id, rtrs::ServerSession& session, const std::vector<StoreWorker>& workers,
               ControlContext& control, Exports& exports);
 
   /// Closes everything the session has open; no request runs any more.

@@ -124,7 +124,9 @@ bool Worker::poll_active() {
   bool any = false;
   // By index: handlers may add to the list.
   for (std::size_t i = 0; i < watched_.size(); ++i) {
-    if (watched_[i].active && watched_[i].pollable->poll() > 0) any = true;
+    if (!watched_[i].active) continue;
+    watched_[i].woken = false;
+    if (watched_[i].pollable->poll() > 0) any = true;
   }
   return any;
 }
@@ -133,20 +135,22 @@ bool Worker::arm_active() {
   bool arrived = false;
   for (std::size_t i = 0; i < watched_.size(); ++i) {
     if (!watched_[i].active) continue;
-    if (watched_[i].pollable->arm()) {
-      watched_[i].active = false;
-    } else {
+    if (watched_[i].woken || !watched_[i].pollable->arm()) {
       arrived = true;
+    } else {
+      watched_[i].active = false;
     }
   }
   return arrived;
 }
 
 void Worker::flush_all() {
-  for (std::size_t i = 0; i < watched_.size(); ++i) {
-    if (!watched_[i].flush) continue;
-    watched_[i].flush = false;
-    watched_[i].pollable->flush();
+  while (std::exchange(flush_wanted_, false)) {
+    for (std::size_t i = 0; i < watched_.size(); ++i) {
+      if (!watched_[i].flush) continue;
+      watched_[i].flush = false;
+      watched_[i].pollable->flush();
+    }
   }
 }
 
@@ -179,9 +183,16 @@ void Worker::remove(Pollable& pollable) {
   watched = {.generation = static_cast<std::uint16_t>(watched.generation + 1)};
 }
 
-void Worker::wake(Pollable& pollable) { find(pollable).active = true; }
+void Worker::wake(Pollable& pollable) {
+  Watched& watched = find(pollable);
+  watched.active = true;
+  watched.woken = true;
+}
 
-void Worker::want_flush(Pollable& pollable) { find(pollable).flush = true; }
+void Worker::want_flush(Pollable& pollable) {
+  find(pollable).flush = true;
+  flush_wanted_ = true;
+}
 
 void Worker::want_writable(Pollable& pollable) {
   Watched& watched = find(pollable);

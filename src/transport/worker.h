@@ -110,6 +110,7 @@ class Worker final : public WorkerContext {
     Pollable* pollable = nullptr;  ///< null: the slot is free
     std::uint16_t generation = 0;
     bool active = false;  ///< polled in every round until idle and armed
+    bool woken = false;   ///< wants another round, whatever arm() says
     bool flush = false;
     bool writable = false;  ///< a poll for output is under way
   };
@@ -134,8 +135,9 @@ class Worker final : public WorkerContext {
   std::vector<Watched> watched_;
   std::vector<RingSink*> sinks_;
   std::vector<Timed*> timed_;
+  bool flush_wanted_ = false;
   std::array<RingCompletion, 256> completions_{};
-  TimePoint now_{};
+  TimePoint now_;
   std::atomic<bool> stopping_ = false;
   std::thread thread_;
 };

@@ -35,6 +35,7 @@ class WorkerPool {
 
   [[nodiscard]] std::vector<WorkerContext*> contexts() const {
     std::vector<WorkerContext*> contexts;
+    contexts.reserve(workers_.size());
     for (const auto& worker : workers_) contexts.push_back(worker.get());
     return contexts;
   }

@@ -3,12 +3,13 @@
 // host, rxe0 in the test machine. Without an adapter the tests are skipped; if the environment says
 // RNBD_REQUIRE_RDMA=1 they fail.
 #include <algorithm>
+#include <array>
 #include <cerrno>
-#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <ifaddrs.h>
+#include <iostream>
 #include <memory>
 #include <net/if.h>
 #include <netdb.h>
@@ -44,10 +45,11 @@ std::vector<std::string> own_addresses() {
     const int family = each->ifa_addr->sa_family;
     if (family != AF_INET && family != AF_INET6) continue;
     const socklen_t size = family == AF_INET ? sizeof(sockaddr_in) : sizeof(sockaddr_in6);
-    char text[NI_MAXHOST];
-    if (::getnameinfo(each->ifa_addr, size, text, sizeof(text), nullptr, 0, NI_NUMERICHOST) == 0 &&
-        std::strchr(text, '%') == nullptr) {
-      result.push_back(std::string("ip:") + static_cast<const char*>(text));
+    std::array<char, NI_MAXHOST> text{};
+    if (::getnameinfo(each->ifa_addr, size, text.data(), text.size(), nullptr, 0, NI_NUMERICHOST) ==
+            0 &&
+        std::strchr(text.data(), '%') == nullptr) {
+      result.push_back(std::string("ip:") + text.data());
     }
   }
   ::freeifaddrs(all);
@@ -80,8 +82,8 @@ bool has_adapter() {
 
 /// Why the running test cannot pass on this host's adapters; empty if it can.
 std::string unsupported() {
-  constexpr const char* kOnlyOnOthers[] = {"AWindowOpensItsPartAndNoMore/",
-                                           "BeforeAWindowNothingIsRefused/"};
+  constexpr std::array kOnlyOnOthers = {"AWindowOpensItsPartAndNoMore/",
+                                        "BeforeAWindowNothingIsRefused/"};
   const std::string test = testing::UnitTest::GetInstance()->current_test_info()->name();
   const bool bounds =
       std::ranges::any_of(kOnlyOnOthers, [&](const char* name) { return test.starts_with(name); });
@@ -181,15 +183,16 @@ std::size_t open_descriptors() {
 }
 
 TEST(VerbsAddress, SaysWhatIsWrong) {
-  const std::pair<const char*, const char*> wrong[] = {
-      {"10.9.0.1", "neither \"ip:\" nor \"gid:\""},
-      {"ip:10.9.0", "neither IPv4 nor IPv6"},
-      {"ip:[fd09::1", "bracket"},
-      {"ip:fd09::1]", "bracket"},
-      {"ip:[10.9.0.1]", "no brackets"},
-      {"ip:fe80::1", "needs its interface"},
-      {"ip:fe80::1%nowhere", "no network interface \"nowhere\""},
-      {"gid:10.9.0.1", "a GID looks like"},
+  using Case = std::pair<const char*, const char*>;
+  const std::array wrong = {
+      Case{"10.9.0.1", R"(neither "ip:" nor "gid:")"},
+      Case{"ip:10.9.0", "neither IPv4 nor IPv6"},
+      Case{"ip:[fd09::1", "bracket"},
+      Case{"ip:fd09::1]", "bracket"},
+      Case{"ip:[10.9.0.1]", "no brackets"},
+      Case{"ip:fe80::1", "needs its interface"},
+      Case{"ip:fe80::1%nowhere", R"(no network interface "nowhere")"},
+      Case{"gid:10.9.0.1", "a GID looks like"},
   };
   auto fabric = VerbsFabric::create();
   ASSERT_TRUE(fabric);
@@ -308,10 +311,10 @@ TEST_F(Verbs, ConnectionsLeaveNothingBehind) {
 /// From here on this process may lock `bytes` of memory, whoever runs it.
 void limit_locked_memory(rlim_t bytes) {
   __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
-  __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3]{};
-  ::syscall(SYS_capget, &header, data);
+  std::array<__user_cap_data_struct, _LINUX_CAPABILITY_U32S_3> data{};
+  ::syscall(SYS_capget, &header, data.data());
   data[CAP_TO_INDEX(CAP_IPC_LOCK)].effective &= ~CAP_TO_MASK(CAP_IPC_LOCK);
-  ::syscall(SYS_capset, &header, data);
+  ::syscall(SYS_capset, &header, data.data());
   const rlimit limit{.rlim_cur = bytes, .rlim_max = bytes};
   ::setrlimit(RLIMIT_MEMLOCK, &limit);
 }
@@ -322,14 +325,14 @@ void limit_locked_memory(rlim_t bytes) {
   limit_locked_memory(1 << 20);
   auto fabric = VerbsUnderTest::make();
   if (!fabric) {
-    std::fprintf(stderr, "%s\n", describe(fabric.error()).c_str());
+    std::cerr << describe(fabric.error()) << '\n';
     std::_Exit(1);
   }
   const Connection pair(**fabric);
   std::vector<std::byte> memory(8 << 20);
   const auto region =
       pair.client.device().register_region(memory, transport::RegionUse::RemoteWrite);
-  std::fprintf(stderr, "%s\n", region ? "registered" : describe(region.error()).c_str());
+  std::cerr << (region ? "registered" : describe(region.error())) << '\n';
   std::_Exit(0);
 }
 

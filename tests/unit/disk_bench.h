@@ -1,23 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
-// A whole server but for verbs and io_uring: the acceptor, sessions, dispatcher and exports that run
-// in production, over the in-memory fabric and disks of memory; and a well-behaved client that wants
-// to go on working whatever others do. One thread.
+// A whole server but for verbs and io_uring: the acceptor, sessions, dispatcher and exports that
+// run in production, over the in-memory fabric and disks of memory; and a well-behaved client that
+// wants to go on working whatever others do. One thread.
 #pragma once
-
-#include <sys/stat.h>
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <deque>
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include "common/rnbd_wire.h"
 #include "server/exports.h"
@@ -125,8 +126,8 @@ class DiskServer final : public rtrs::ServerSessionEvents, public transport::Lis
     return &peers.back()->handler();
   }
   void on_session_closed(rtrs::ServerSession& session, Executor::Task done) override {
-    const auto peer = std::ranges::find_if(
-        peers, [&](const auto& one) { return &one->session() == &session; });
+    const auto peer =
+        std::ranges::find_if(peers, [&](const auto& one) { return &one->session() == &session; });
     (*peer)->stop([this, one = peer->get(), done = std::move(done)]() mutable {
       std::erase_if(peers, [one](const auto& other) { return other.get() == one; });
       done();
@@ -284,8 +285,8 @@ class DiskBench {
           for (const auto& poll : pollers) poll();
           return condition();
         },
-        {control, &server.workers[0], &server.workers[1], &good.control.context(),
-         &good.workers[0], &good.workers[1]},
+        {control, &server.workers[0], &server.workers[1], &good.control.context(), &good.workers[0],
+         &good.workers[1]},
         fabric);
   }
   void settle() {

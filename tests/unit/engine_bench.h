@@ -113,9 +113,22 @@ class Client final : public SessionEvents, public RequestOwner, public PermitWai
     return result;
   }
 
+  /// As RNBD does: requests wait until the server has answered a message or two.
   void on_session_up() override {
     ++ups;
-    session.resume();
+    if (!says_hello) {
+      session.resume();
+      return;
+    }
+    DiskMessage hello;
+    hello.block = 999;
+    const auto bytes = bytes_of(hello);
+    session.send({.direction = Direction::Read,
+                  .message = {bytes.begin(), bytes.end()},
+                  .answer_length = kBlock,
+                  .done = [this](int error, const std::vector<std::byte>&) {
+                    if (error == 0) session.resume();
+                  }});
   }
   void on_session_down(const Error& error, bool will_retry) override {
     ++downs;
@@ -155,6 +168,7 @@ class Client final : public SessionEvents, public RequestOwner, public PermitWai
   int ups = 0;
   int downs = 0;
   bool retries = false;
+  bool says_hello = false;
   Error last_error;
 };
 

@@ -3,6 +3,7 @@
 // and after, and when the other one is gone the server must hold exactly what it held before.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <tuple>
 

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Clients that break RTRS's rules, against the whole server: what the rules forbid ends the path,
 // and nobody else notices.
+#include "unit/hostile_client.h"
+
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
-
-#include "unit/hostile_client.h"
 
 namespace rnbd::server::test {
 namespace {
@@ -86,15 +86,12 @@ TEST_P(HostileClient, ALivePathTakesNoMoreConnections) {
 }
 
 TEST_P(HostileClient, AnotherSessionsIdentifiersAreNoWayIn) {
-  // The good client's session, from another host: a further path, half up, and never more.
+  // The good client's, from another host.
   ConnectRequest request = RawClient::request(0);
   request.session_uuid = {0x60, 1};
-  ASSERT_TRUE(evil_.dial(join(request)).established);
-  evil_[0].send(join(RawClient::info("good")));
-  EXPECT_TRUE(evil_.is_cut_off()) << "not all connections are there";
-  expect_nothing_left();
+  EXPECT_NE(reject_of(evil_.dial(join(request))), 0) << "a further path";
   request.path_uuid = {0x60, 2};
-  EXPECT_EQ(reject_of(evil_.dial(join(request))), ECONNRESET) << "the good client's own path";
+  EXPECT_EQ(reject_of(evil_.dial(join(request))), ECONNRESET) << "the very path";
 }
 
 TEST_P(HostileClient, AHalfOpenPathIsEnded) {
@@ -300,7 +297,8 @@ TEST_P(HostileClient, AnswersToForeignMemoryEndThePath) {
       {"key 0", [](rtrs::Descriptor& room) { room.key = 0; }},
       {"address 0", [](rtrs::Descriptor& room) { room.address = 0; }},
       {"last address", [](rtrs::Descriptor& room) { room.address = UINT64_MAX; }},
-      {"over the end", [](rtrs::Descriptor& room) { room.address = room.address + (64 << 10) - 4; }},
+      {"over the end",
+       [](rtrs::Descriptor& room) { room.address = room.address + (64 << 10) - 4; }},
   };
   for (const auto& [what, spoil] : cases) {
     SCOPED_TRACE(what);

@@ -4,6 +4,8 @@
 #pragma once
 
 #include <csignal>
+#include <cstdlib>
+#include <cstring>
 #include <functional>
 #include <string>
 
@@ -58,9 +60,9 @@ class DaemonLoop {
     signals.async_wait([&](const boost::system::error_code& error, int number) {
       if (error) return;
       if (std::exchange(stopping_, true)) {
+        // Nothing is taken apart: what the kernel holds for us ends with the process.
         log::warn("stopped at once by {}", ::strsignal(number));
-        io_.stop();
-        return;
+        std::_Exit(1);
       }
       log::info("stopping on {}", ::strsignal(number));
       wait_signal(signals, stop);

@@ -182,6 +182,7 @@ void ClientPath::on_connection_failed(std::uint16_t cid, const Error& error) {
 
 void ClientPath::close(const Error& why) {
   if (state_ == PathState::Closing || state_ == PathState::Closed) return;
+  lost_in_info_ = state_ == PathState::Info && why.code == ECONNRESET;
   move_to(PathState::Closing);
   deadline_.reset();
   for (const auto& member : connections_) {

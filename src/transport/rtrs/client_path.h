@@ -64,6 +64,8 @@ class ClientPath final : public ConnectionEvents, public HeartbeatPath {
   void close(const Error& why);
 
   [[nodiscard]] PathState state() const { return state_; }
+  /// The server ended it between INFO_REQ and INFO_RSP: how it refuses a session's name.
+  [[nodiscard]] bool lost_in_info() const { return lost_in_info_; }
   [[nodiscard]] ClientConnection& connection(std::uint16_t cid) { return connections_[cid]->data; }
   [[nodiscard]] const ServerParameters& parameters() const { return view_.parameters; }
   [[nodiscard]] std::string local_address() const { return local_address_; }
@@ -112,6 +114,7 @@ class ClientPath final : public ConnectionEvents, public HeartbeatPath {
   PathEvents& events_;
 
   PathState state_ = PathState::Connecting;
+  bool lost_in_info_ = false;
   PathView view_;
   std::string local_address_;
   std::string peer_address_;

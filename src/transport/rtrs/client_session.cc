@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "common/assert.h"
+#include "common/countdown.h"
 #include "common/limits.h"
 
 namespace rnbd::rtrs {
@@ -102,7 +103,10 @@ void ClientSession::send(ServiceMessage message) {
 void ClientSession::on_path_lost(const Error& error) {
   last_error_ = describe(error);
   if (service_) worker_of(0).post([this] { service_->fail_all(ENOTCONN); });
-  if (!on_closed_) events_.on_session_down(error, was_up_);
+  // The name may be ours still, of a session whose end the server has yet to see.
+  const bool turned_away = path_->lost_in_info() && error.code == ECONNRESET;
+  again_ = was_up_ || (turned_away && attempts_ < limits::kNameAttempts);
+  if (!on_closed_ && (was_up_ || !again_)) events_.on_session_down(error, again_);
 }
 
 void ClientSession::on_path_closed() {
@@ -115,7 +119,7 @@ void ClientSession::on_queues_disconnected() {
   path_.reset();
   if (on_closed_) {
     finish_closing();
-  } else if (was_up_) {
+  } else if (again_) {
     schedule_reconnect();
   }
 }
@@ -145,24 +149,17 @@ void ClientSession::finish_closing() {
       });
 }
 
-void ClientSession::on_each_queue(std::move_only_function<void(std::size_t, SessionQueue&)> step,
+void ClientSession::on_each_queue(const std::function<void(std::size_t, SessionQueue&)>& step,
                                   Executor::Task done) {
-  struct Round {
-    std::move_only_function<void(std::size_t, SessionQueue&)> step;
-    Executor::Task done;
-    std::size_t left;
-  };
   if (queues_.empty()) {
     control_.post(std::move(done));
     return;
   }
-  auto round = std::make_shared<Round>(std::move(step), std::move(done), queues_.size());
+  const Countdown one_done(queues_.size(), std::move(done));
   for (std::size_t i = 0; i < queues_.size(); ++i) {
-    worker_of(i).post([this, round, i] {
-      round->step(i, *queues_[i]);
-      control_.post([round] {
-        if (--round->left == 0) round->done();
-      });
+    worker_of(i).post([this, step, i, one_done] {
+      step(i, *queues_[i]);
+      control_.post(one_done);
     });
   }
 }

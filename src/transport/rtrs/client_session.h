@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -86,7 +87,7 @@ class ClientSession final : public PathEvents {
   void finish_closing();
   WorkerContext& worker_of(std::size_t queue) { return *workers_[queue == 0 ? 0 : queue - 1]; }
   /// Runs `step` for each queue on its worker, then `done` on the control thread.
-  void on_each_queue(std::move_only_function<void(std::size_t, SessionQueue&)> step,
+  void on_each_queue(const std::function<void(std::size_t, SessionQueue&)>& step,
                      Executor::Task done);
 
   transport::Fabric& fabric_;
@@ -102,6 +103,7 @@ class ClientSession final : public PathEvents {
   std::unique_ptr<ControlContext::Timer> retry_;
   Duration delay_;
   bool was_up_ = false;
+  bool again_ = false;  ///< the path that was lost is tried again
   std::uint16_t attempts_ = 0;
   std::uint32_t reconnects_ = 0;
   std::string local_address_;

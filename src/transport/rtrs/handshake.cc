@@ -60,7 +60,8 @@ Result<ServerParameters> parse_connect_response(std::span<const std::byte> priva
                                     .max_header_size = response.max_header_size,
                                     .new_key = (response.flags & kNewKey) != 0};
   const std::uint64_t chunk = std::uint64_t{parameters.max_io_size} + parameters.max_header_size;
-  if (parameters.queue_depth == 0 || parameters.max_io_size < 4096 || chunk > UINT32_MAX ||
+  // One chunk for service messages, one for I/O at least.
+  if (parameters.queue_depth < 2 || parameters.max_io_size < 4096 || chunk > UINT32_MAX ||
       parameters.max_header_size < kMaxUserMessage + sizeof(ReadMessage) + sizeof(Descriptor) ||
       !limits::chunks_fit(parameters.queue_depth, static_cast<std::uint32_t>(chunk))) {
     return fail(EPROTO, fmt::format("offers {} chunks of {} + {} bytes, which cannot be used",

@@ -57,6 +57,8 @@ struct ChunkOffset {
 
 /// Payload of a response: the chunk answered for, and 0 or a positive errno (9 bits).
 struct Outcome {
+  static constexpr int kMaxError = 511;
+
   std::uint32_t chunk = 0;
   std::uint32_t error = 0;
 

@@ -21,7 +21,7 @@ constexpr std::uint64_t bits_between(std::uint32_t begin, std::uint32_t end) {
 
 PermitPool::PermitPool(std::uint32_t depth, std::uint32_t shares)
     : depth_(depth), used_((depth + kWordBits - 1) / kWordBits), shares_(shares) {
-  RNBD_ASSERT(depth > 0 && shares > 0);
+  RNBD_ASSERT(depth > 1 && shares > 0);
   const std::uint32_t queues = shares - 1;
   const std::uint32_t service =
       queues == 0 ? depth : std::min(kServicePermits, std::max(1U, depth / (2 * shares)));
@@ -32,7 +32,7 @@ PermitPool::PermitPool(std::uint32_t depth, std::uint32_t shares)
       shares_[i + 1].home = {service + left * i / queues, service + left * (i + 1) / queues};
     } else {
       // Too few to go round: several shares call the same permit their home.
-      const std::uint32_t permit = left == 0 ? 0 : service + i % left;
+      const std::uint32_t permit = service + i % left;
       shares_[i + 1].home = {permit, permit + 1};
     }
   }
@@ -58,7 +58,9 @@ bool PermitPool::try_acquire(std::uint32_t share, std::span<PermitId> permits) {
   const std::uint32_t others_starve = starving_ - (shares_[share].starving ? 1 : 0);
   if (got < permits.size() && others_starve == 0) {
     got += take({home.end, depth_}, permits.subspan(got));
-    got += take({0, home.begin}, permits.subspan(got));
+    // Never what is the service messages' own: OPEN must pass while all I/O waits for it.
+    const std::uint32_t lendable = share == 0 ? 0 : std::min(shares_[0].home.end, home.begin);
+    got += take({lendable, home.begin}, permits.subspan(got));
   }
   if (got == permits.size()) return true;
   release(permits.first(got));
@@ -71,7 +73,7 @@ std::size_t PermitPool::take(Range range, std::span<PermitId> permits) {
     const std::uint32_t word = at / kWordBits;
     const std::uint32_t base = word * kWordBits;
     const std::uint64_t mask = bits_between(at - base, std::min(range.end - base, kWordBits));
-    std::uint64_t used = used_[word].load(std::memory_order_relaxed);
+    std::uint64_t used = used_[word].load();
     while (got < permits.size() && (~used & mask) != 0) {
       const auto bit = static_cast<std::uint32_t>(std::countr_zero(~used & mask));
       if (used_[word].compare_exchange_weak(used, used | std::uint64_t{1} << bit)) {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The permits of one session: a bitmap without locks that all its queues take from. Each share (a
-// queue) has a range of its own and may borrow from the others while nobody starves; so a share
-// that waits gets at least its range in the end, whatever the others do.
+// queue) has a range of its own and may borrow from the others' while nobody starves; so a share
+// that waits gets at least its range in the end, whatever the others do. What belongs to share 0,
+// the service messages', is never lent: they must pass while all I/O waits for them.
 #pragma once
 
 #include <atomic>
@@ -16,7 +17,7 @@ namespace rnbd::rtrs {
 
 class PermitPool {
  public:
-  /// `depth` permits for `shares` shares. Share 0, the service messages', gets few.
+  /// `depth` permits, 2 or more, for `shares` shares. Share 0 gets few.
   PermitPool(std::uint32_t depth, std::uint32_t shares);
 
   /// Fills `permits` or takes none and marks the share as starving. Any thread, one per share.

@@ -27,6 +27,7 @@ ServerConnection::ServerConnection(std::uint16_t cid, std::size_t worker_index,
       held_(path.parameters.queue_depth) {
   stalled_.reserve(path.parameters.queue_depth);
   resuming_.reserve(path.parameters.queue_depth);
+  new_keys_.reserve(path.parameters.queue_depth);
 }
 
 void ServerConnection::on_immediate(Immediate immediate, bool by_send,
@@ -179,7 +180,7 @@ Status ServerConnection::parse_read(ServerRequest& request, std::span<const std:
 }
 
 void ServerConnection::respond(ServerRequest& request, int error) {
-  request.error_ = error;
+  request.error_ = error > Outcome::kMaxError ? EIO : error;
   stages_[request.chunk_] = Stage::Answer;
   advance(request);
 }
@@ -211,10 +212,15 @@ void ServerConnection::post_answer(ServerRequest& request) {
     chain().add({.kind = WorkKind::SendInvalidate, .remote = {0, request.answer_.key}});
   }
   if (path_.parameters.new_key) {
-    post_new_key(request, immediate);
-  } else if (!alone) {
-    chain().add({.kind = WorkKind::WriteImmediate, .immediate = immediate.value()});
+    // The chunk stays ours until its window is bound again: nobody else may touch the window.
+    chain().add(bind_work(request.chunk_));
+    chain().reserve_one();
+    held_[request.chunk_] = true;
+    new_keys_.push_back({request.chunk_, immediate.value()});
+    want_flush();
+    return;
   }
+  if (!alone) chain().add({.kind = WorkKind::WriteImmediate, .immediate = immediate.value()});
   want_flush();
   release(request);
 }
@@ -227,23 +233,32 @@ transport::WorkRequest ServerConnection::bind_work(std::uint32_t chunk) const {
           .region = path_.region};
 }
 
-void ServerConnection::post_new_key(ServerRequest& request, Immediate immediate) {
-  const std::uint32_t chunk = request.chunk_;
-  chain().add(bind_work(chunk));
-  // A window's next key is known when its bind is posted: the message must go behind it.
+void ServerConnection::flush() {
+  if (!new_keys_.empty() && !failed()) chain_new_keys();
+  Connection::flush();
+}
+
+void ServerConnection::chain_new_keys() {
+  // A window's next key is known once its bind is posted: so all binds of the round go out first,
+  // then the answers that name the keys, in one chain behind them.
   if (Status posted = chain().flush(endpoint()); !posted) {
     fail_connection(posted.error());
     return;
   }
-  KeyResponse response;
-  response.chunk = static_cast<std::uint16_t>(chunk);
-  response.key = path_.windows[chunk]->key();
-  const std::size_t at = chunk * sizeof(KeyResponse);
-  store(path_.key_messages.bytes(), response, at);
-  chain().add({.kind = WorkKind::SendImmediate,
-               .source = {path_.key_messages.bytes().data() + at, sizeof(KeyResponse),
-                          path_.key_region->local_key()},
-               .immediate = immediate.value()});
+  for (const NewKey& answer : new_keys_) {
+    KeyResponse response;
+    response.chunk = static_cast<std::uint16_t>(answer.chunk);
+    response.key = path_.windows[answer.chunk]->key();
+    const std::size_t at = answer.chunk * sizeof(KeyResponse);
+    store(path_.key_messages.bytes(), response, at);
+    chain().add_reserved({.kind = WorkKind::SendImmediate,
+                          .source = {path_.key_messages.bytes().data() + at, sizeof(KeyResponse),
+                                     path_.key_region->local_key()},
+                          .immediate = answer.immediate});
+    held_[answer.chunk] = false;
+    release(path_.chunks->request(answer.chunk));
+  }
+  new_keys_.clear();
 }
 
 void ServerConnection::bind_all(Executor::Task done) {

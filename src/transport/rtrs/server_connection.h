@@ -41,6 +41,7 @@ class ServerConnection final : public Connection {
 
   // Worker's thread.
   void respond(ServerRequest& request, int error);
+  void flush() override;
 
   /// Binds each chunk's window for the first time and calls `done` on this worker afterwards.
   void bind_all(Executor::Task done);
@@ -56,9 +57,9 @@ class ServerConnection final : public Connection {
   void revoke_key(ServerRequest& request);
   void begin(ServerRequest& request);
   Status parse(ServerRequest& request);
-  Status parse_read(ServerRequest& request, std::span<const std::byte> chunk);
+  Status parse_read(ServerRequest& request, std::span<const std::byte> message);
   void post_answer(ServerRequest& request);
-  void post_new_key(ServerRequest& request, Immediate immediate);
+  void chain_new_keys();
   [[nodiscard]] transport::WorkRequest bind_work(std::uint32_t chunk) const;
   void bind_more();
   void release(ServerRequest& request);
@@ -75,6 +76,13 @@ class ServerConnection final : public Connection {
   std::vector<bool> held_;              ///< by chunk: ours, and not the handler's just now
   std::vector<std::uint32_t> stalled_;  ///< chunks waiting for room, oldest first
   std::vector<std::uint32_t> resuming_;
+
+  /// An answer whose new key is being bound.
+  struct NewKey {
+    std::uint32_t chunk = 0;
+    std::uint32_t immediate = 0;
+  };
+  std::vector<NewKey> new_keys_;  ///< of this round
   std::uint32_t to_bind_ = 0;           ///< the next chunk of bind_all(), up to the queue depth
   bool binding_ = false;
   Executor::Task on_bound_;

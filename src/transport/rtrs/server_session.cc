@@ -44,9 +44,9 @@ Result<ServerPath*> ServerSession::find_or_add_path(const ConnectRequest& reques
                                       endpoint.local_address()));
     }
   }
-  if (paths_.size() >= limits::kMaxPaths) {
-    return fail(ECONNRESET, fmt::format("{} paths are enough", limits::kMaxPaths));
-  }
+  // A request that a client sends again on another path must not run beside its first copy, and
+  // this server does not hold it back yet.
+  if (!paths_.empty()) return fail(EOPNOTSUPP, "one path a session is what this version can do");
   paths_.push_back(std::make_unique<ServerPath>(
       control_, workers_,
       ServerPathSettings{.uuid = request.path_uuid,

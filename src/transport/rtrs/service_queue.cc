@@ -37,7 +37,7 @@ void ServiceQueue::on_request_done(PermitId permit, int error) {
 
 void ServiceQueue::on_request_renewed(PermitId, std::span<std::byte>) {
   // fail_all() has ended everything sent before.
-  RNBD_ASSERT(!"a service message outlived its path");
+  RNBD_ASSERT(false && "a service message outlived its path");
 }
 
 void ServiceQueue::fail_all(int error) {

@@ -3,6 +3,7 @@
 #include "transport/verbs/address.h"
 
 #include <arpa/inet.h>
+#include <array>
 #include <cerrno>
 #include <cstddef>
 #include <cstring>
@@ -24,12 +25,12 @@ static_assert(sizeof(sockaddr_ib) <= sizeof(sockaddr_storage));
 constexpr std::uint16_t kFullMemberOfDefaultPartition = 0xffff;
 
 std::unexpected<Error> not_an_address(const Address& address, std::string_view why) {
-  return fail(EINVAL, fmt::format("\"{}\" is not an address: {}", address.text, why));
+  return fail(EINVAL, fmt::format(R"("{}" is not an address: {})", address.text, why));
 }
 
 template <typename Sockaddr>
 Sockaddr view(const sockaddr& address) {
-  Sockaddr result;
+  Sockaddr result{};
   std::memcpy(&result, &address, sizeof(result));
   return result;
 }
@@ -53,22 +54,46 @@ sockaddr_ib gid_address(const in6_addr& gid, std::uint16_t port) {
   return result;
 }
 
+/// `host` is the part of `address` that may be "fe80::1%eth0".
+Result<sockaddr_in6> ipv6_address(const Address& address, std::string host) {
+  sockaddr_in6 result{};
+  result.sin6_family = AF_INET6;
+  result.sin6_port = htons(address.port);
+  if (const auto percent = host.find('%'); percent != std::string::npos) {
+    const std::string interface = host.substr(percent + 1);
+    result.sin6_scope_id = ::if_nametoindex(interface.c_str());
+    if (result.sin6_scope_id == 0) {
+      return not_an_address(address,
+                            fmt::format(R"(there is no network interface "{}")", interface));
+    }
+    host.resize(percent);
+  }
+  if (::inet_pton(AF_INET6, host.c_str(), &result.sin6_addr) != 1) {
+    return not_an_address(address, fmt::format(R"("{}" is neither IPv4 nor IPv6)", host));
+  }
+  if (IN6_IS_ADDR_LINKLOCAL(&result.sin6_addr) && result.sin6_scope_id == 0) {
+    return not_an_address(address, "a link-local address needs its interface, as in fe80::1%eth0");
+  }
+  return result;
+}
+
 std::string ipv6_text(const in6_addr& address) {
-  char text[INET6_ADDRSTRLEN];
-  return ::inet_ntop(AF_INET6, &address, text, sizeof(text));
+  std::array<char, INET6_ADDRSTRLEN> text{};
+  return ::inet_ntop(AF_INET6, &address, text.data(), text.size());
 }
 
 std::string ipv4_text(const void* address) {
-  char text[INET_ADDRSTRLEN];
-  return ::inet_ntop(AF_INET, address, text, sizeof(text));
+  std::array<char, INET_ADDRSTRLEN> text{};
+  return ::inet_ntop(AF_INET, address, text.data(), text.size());
 }
 
 std::string scoped_text(const sockaddr_in6& address) {
   if (IN6_IS_ADDR_V4MAPPED(&address.sin6_addr)) return ipv4_text(&address.sin6_addr.s6_addr[12]);
   std::string text = ipv6_text(address.sin6_addr);
-  char name[IF_NAMESIZE];
-  if (address.sin6_scope_id != 0 && ::if_indextoname(address.sin6_scope_id, name) != nullptr) {
-    text += fmt::format("%{}", static_cast<const char*>(name));
+  std::array<char, IF_NAMESIZE> name{};
+  if (address.sin6_scope_id != 0 &&
+      ::if_indextoname(address.sin6_scope_id, name.data()) != nullptr) {
+    text += fmt::format("%{}", name.data());
   }
   return text;
 }
@@ -86,9 +111,9 @@ Result<CmAddress> CmAddress::parse(const Address& address) {
   const std::string_view text = address.text;
   const bool gid = text.starts_with("gid:");
   if (!gid && !text.starts_with("ip:")) {
-    return not_an_address(address, "it begins with neither \"ip:\" nor \"gid:\"");
+    return not_an_address(address, R"(it begins with neither "ip:" nor "gid:")");
   }
-  auto host = unbracketed(text.substr(gid ? 4 : 3));
+  const auto host = unbracketed(text.substr(gid ? 4 : 3));
   if (!host) return not_an_address(address, "a bracket is missing");
 
   if (gid) {
@@ -98,34 +123,16 @@ Result<CmAddress> CmAddress::parse(const Address& address) {
     }
     return hold(gid_address(raw, address.port));
   }
-
   sockaddr_in v4{};
   if (::inet_pton(AF_INET, host->c_str(), &v4.sin_addr) == 1) {
-    if (text[3] == '[') return not_an_address(address, "IPv4 addresses have no brackets");
+    if (text.ends_with(']')) return not_an_address(address, "IPv4 addresses have no brackets");
     v4.sin_family = AF_INET;
     v4.sin_port = htons(address.port);
     return hold(v4);
   }
-
-  sockaddr_in6 v6{};
-  v6.sin6_family = AF_INET6;
-  v6.sin6_port = htons(address.port);
-  if (const auto percent = host->find('%'); percent != std::string::npos) {
-    const std::string interface = host->substr(percent + 1);
-    v6.sin6_scope_id = ::if_nametoindex(interface.c_str());
-    if (v6.sin6_scope_id == 0) {
-      return not_an_address(address,
-                            fmt::format("there is no network interface \"{}\"", interface));
-    }
-    host->resize(percent);
-  }
-  if (::inet_pton(AF_INET6, host->c_str(), &v6.sin6_addr) != 1) {
-    return not_an_address(address, fmt::format("\"{}\" is neither IPv4 nor IPv6", *host));
-  }
-  if (IN6_IS_ADDR_LINKLOCAL(&v6.sin6_addr) && v6.sin6_scope_id == 0) {
-    return not_an_address(address, "a link-local address needs its interface, as in fe80::1%eth0");
-  }
-  return hold(v6);
+  auto v6 = ipv6_address(address, *host);
+  if (!v6) return fail(std::move(v6.error()));
+  return hold(*v6);
 }
 
 CmAddress CmAddress::any_ip(std::uint16_t port) {
@@ -139,7 +146,7 @@ CmAddress CmAddress::any_gid(std::uint16_t port) { return hold(gid_address(in6ad
 
 CmAddress CmAddress::with_any_port() const {
   static_assert(offsetof(sockaddr_in, sin_port) == offsetof(sockaddr_in6, sin6_port));
-  sockaddr_in address;
+  sockaddr_in address{};
   CmAddress result = *this;
   std::memcpy(&address, &storage_, sizeof(address));
   address.sin_port = 0;

@@ -34,7 +34,7 @@ class CmEvent {
   int status_;
   CmId new_id_;
   std::size_t private_data_length_ = 0;
-  std::array<std::byte, 256> private_data_;
+  std::array<std::byte, 256> private_data_{};
 };
 
 /// Whoever owns an id; the id's context points to it.

@@ -23,7 +23,7 @@ QueueEvents& owner_of(const ibv_cq& queue) { return *static_cast<QueueEvents*>(q
 
 void VerbsDevice::on_readable() {
   for (int i = 0; i < kEventsARound; ++i) {
-    ibv_async_event event;
+    ibv_async_event event{};
     if (ibv_get_async_event(&context_, &event) != 0) {
       // A device that is gone stays readable for ever and has nothing more to say.
       if (errno != EAGAIN && errno != EINTR) events_.forget(context_.async_fd);
@@ -59,20 +59,18 @@ void VerbsDevice::dispatch(const ibv_async_event& event) {
       // a longer one is worth waiting for is for the layer above to say.
       log::warn("{}: port {}: {}", capabilities_.device, event.element.port_num, what);
       break;
-    case IBV_EVENT_GID_CHANGE:
+    case IBV_EVENT_GID_CHANGE:  // Addresses are librdmacm's business.
     case IBV_EVENT_LID_CHANGE:
     case IBV_EVENT_PKEY_CHANGE:
     case IBV_EVENT_SM_CHANGE:
     case IBV_EVENT_CLIENT_REREGISTER:
-      break;  // Addresses are librdmacm's business.
-    case IBV_EVENT_SQ_DRAINED:
+    case IBV_EVENT_SQ_DRAINED:  // We neither drain that way nor name alternate paths.
     case IBV_EVENT_PATH_MIG:
-      break;  // We neither drain that way nor name alternate paths.
-    case IBV_EVENT_SRQ_ERR:
+    case IBV_EVENT_SRQ_ERR:  // We have neither shared receive queues nor work queues.
     case IBV_EVENT_SRQ_LIMIT_REACHED:
     case IBV_EVENT_QP_LAST_WQE_REACHED:
     case IBV_EVENT_WQ_FATAL:
-      break;  // We have neither shared receive queues nor work queues.
+      break;
   }
 }
 

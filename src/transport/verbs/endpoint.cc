@@ -188,8 +188,11 @@ void VerbsEndpoint::disconnect() {
   if (state_ == State::Disconnecting || state_ == State::Ended) return;
   const bool peer_may_know = may_follow(state_, State::Disconnecting);
   hang_up();
-  if (state_ == State::Requested) return reject({});
-  enter(peer_may_know ? State::Disconnecting : State::Ended);
+  if (state_ == State::Requested) {
+    reject({});
+  } else {
+    enter(peer_may_know ? State::Disconnecting : State::Ended);
+  }
 }
 
 std::string VerbsEndpoint::local_address() const {
@@ -201,44 +204,56 @@ std::string VerbsEndpoint::peer_address() const {
 }
 
 void VerbsEndpoint::on_cm_event(CmEvent& event) {
+  const char* what = rdma_event_str(event.type());
   switch (event.type()) {
     case RDMA_CM_EVENT_ADDR_RESOLVED:
-      return on_address_resolved();
+      on_address_resolved();
+      break;
     case RDMA_CM_EVENT_ROUTE_RESOLVED:
-      return on_route_resolved();
+      on_route_resolved();
+      break;
     case RDMA_CM_EVENT_ADDR_ERROR:
     case RDMA_CM_EVENT_ROUTE_ERROR:
-      return end({event.error(),
-                  fmt::format("cannot reach {} ({})", where_, rdma_event_str(event.type()))});
-    case RDMA_CM_EVENT_UNREACHABLE:
-      return break_off({event.error(), fmt::format("{} does not answer", where_)});
+      end({event.error(), fmt::format("cannot reach {} ({})", where_, what)});
+      break;
+    case RDMA_CM_EVENT_UNREACHABLE:  // also told when the neighbour of a connection is lost
+      break_off({event.error(), fmt::format("{} does not answer", where_)});
+      break;
     case RDMA_CM_EVENT_REJECTED:
-      return on_refused(event);
+      on_refused(event);
+      break;
     case RDMA_CM_EVENT_CONNECT_RESPONSE:  // told only if the queue was closed meanwhile
     case RDMA_CM_EVENT_CONNECT_ERROR:
-      return break_off({event.error(), fmt::format("cannot set up the connection with {} ({})",
-                                                   where_, rdma_event_str(event.type()))});
+      break_off(
+          {event.error(), fmt::format("cannot set up the connection with {} ({})", where_, what)});
+      break;
     case RDMA_CM_EVENT_ESTABLISHED:
-      return on_established(event);
+      on_established(event);
+      break;
     case RDMA_CM_EVENT_DISCONNECTED:
-      return on_disconnected();
+      on_disconnected();
+      break;
     case RDMA_CM_EVENT_DEVICE_REMOVAL:
-      return break_off({ENODEV, "the RDMA device was removed"});
+      break_off({ENODEV, "the RDMA device was removed"});
+      break;
     case RDMA_CM_EVENT_ADDR_CHANGE:
-      return break_off({ENETDOWN, "the network interface's address has changed"});
-    case RDMA_CM_EVENT_TIMEWAIT_EXIT:
-      return;  // Long after the end; the kernel takes care of the wait.
-    case RDMA_CM_EVENT_CONNECT_REQUEST:
-    case RDMA_CM_EVENT_MULTICAST_JOIN:
+      break_off({ENETDOWN, "the network interface's address has changed"});
+      break;
+    case RDMA_CM_EVENT_TIMEWAIT_EXIT:    // Long after the end; the kernel takes care of the wait.
+    case RDMA_CM_EVENT_CONNECT_REQUEST:  // Listeners get requests.
+    case RDMA_CM_EVENT_MULTICAST_JOIN:   // We join nothing.
     case RDMA_CM_EVENT_MULTICAST_ERROR:
-      return;  // Listeners get requests, and we join nothing.
+      break;
   }
 }
 
 void VerbsEndpoint::on_address_resolved() {
   if (state_ != State::Resolving) return;
   auto device = core_.device(*id_->verbs);
-  if (!device) return end(std::move(device.error()));
+  if (!device) {
+    end(device.error());
+    return;
+  }
   device_ = *device;
   if (rdma_resolve_route(id_.get(), static_cast<int>(kResolveTimeout.count())) != 0) {
     end({errno, fmt::format("cannot find a route to {} (rdma_resolve_route)", where_)});
@@ -295,7 +310,8 @@ void VerbsEndpoint::on_check(TimePoint now) {
   // After disconnect() flushed work is what was asked for, and the peer's answer is waited for.
   const bool alive = state_ != State::Disconnecting && state_ != State::Ended;
   if (alive && queue_ != nullptr && queue_->failure() != nullptr) {
-    return break_off({EIO, fmt::format("work failed: {}", queue_->failure())});
+    break_off({EIO, fmt::format("work failed: {}", queue_->failure())});
+    return;
   }
   if (now < deadline_) return;
   if (state_ == State::Disconnecting) {
@@ -313,12 +329,12 @@ void VerbsEndpoint::hang_up() {
   log::debug("cannot disconnect {} (rdma_disconnect): {}", where_, errno_name(errno));
 }
 
-void VerbsEndpoint::break_off(Error cause) {
+void VerbsEndpoint::break_off(const Error& cause) {
   hang_up();
-  end(std::move(cause));
+  end(cause);
 }
 
-void VerbsEndpoint::end(Error cause) {
+void VerbsEndpoint::end(const Error& cause) {
   if (state_ == State::Ended) return;
   const bool was_up = state_ == State::Established || state_ == State::Disconnecting;
   enter(State::Ended);

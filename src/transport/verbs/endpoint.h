@@ -10,6 +10,7 @@
 // on.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
@@ -55,7 +56,7 @@ class VerbsEndpoint final : public Endpoint, private CmSink, QueueEvents, Connec
   [[nodiscard]] int wait_fd() const override { return queue_->wait_fd(); }
 
  private:
-  enum class State {
+  enum class State : std::uint8_t {
     Resolving,
     Resolved,
     Connecting,
@@ -84,8 +85,8 @@ class VerbsEndpoint final : public Endpoint, private CmSink, QueueEvents, Connec
   [[nodiscard]] TimePoint deadline() const override { return deadline_; }
 
   void hang_up();
-  void end(Error cause);
-  void break_off(Error cause);
+  void end(const Error& cause);
+  void break_off(const Error& cause);
 
   Core& core_;
   State state_;

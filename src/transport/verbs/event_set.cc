@@ -2,9 +2,10 @@
 // The control thread's descriptors (event_set.h).
 #include "transport/verbs/event_set.h"
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
-#include <cstdint>
+#include <span>
 
 #include <sys/epoll.h>
 
@@ -27,11 +28,11 @@ Status EventSet::watch(int fd, EventSource& source) {
 void EventSet::forget(int fd) { ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr); }
 
 void EventSet::process() {
-  std::array<epoll_event, 16> ready;
+  std::array<epoll_event, 16> ready{};
   const int count =
       ::epoll_wait(epoll_.get(), ready.data(), static_cast<int>(ready.size()), /*timeout=*/0);
-  for (int i = 0; i < count; ++i) {
-    static_cast<EventSource*>(ready[static_cast<std::size_t>(i)].data.ptr)->on_readable();
+  for (const auto& each : std::span(ready).first(static_cast<std::size_t>(std::max(count, 0)))) {
+    static_cast<EventSource*>(each.data.ptr)->on_readable();
   }
 }
 

@@ -77,15 +77,15 @@ bool VerbsListener::can_bind(CmAddress address) {
 void VerbsListener::on_cm_event(CmEvent& event) {
   switch (event.type()) {
     case RDMA_CM_EVENT_CONNECT_REQUEST:
-      return on_request(event);
+      on_request(event);
+      break;
     case RDMA_CM_EVENT_DEVICE_REMOVAL:
       // Only a listener on one adapter's address is told; it hears nothing from now on.
       log::error("the RDMA device that was listened on is gone");
-      return;
-    case RDMA_CM_EVENT_ADDR_CHANGE:
+      break;
+    case RDMA_CM_EVENT_ADDR_CHANGE:  // Nothing to a listener.
     case RDMA_CM_EVENT_TIMEWAIT_EXIT:
-      return;  // Nothing to a listener.
-    case RDMA_CM_EVENT_ADDR_RESOLVED:
+    case RDMA_CM_EVENT_ADDR_RESOLVED:  // Of connections.
     case RDMA_CM_EVENT_ADDR_ERROR:
     case RDMA_CM_EVENT_ROUTE_RESOLVED:
     case RDMA_CM_EVENT_ROUTE_ERROR:
@@ -95,9 +95,9 @@ void VerbsListener::on_cm_event(CmEvent& event) {
     case RDMA_CM_EVENT_REJECTED:
     case RDMA_CM_EVENT_ESTABLISHED:
     case RDMA_CM_EVENT_DISCONNECTED:
-    case RDMA_CM_EVENT_MULTICAST_JOIN:
+    case RDMA_CM_EVENT_MULTICAST_JOIN:  // We join nothing.
     case RDMA_CM_EVENT_MULTICAST_ERROR:
-      return;  // Of connections, and of what we never join.
+      break;
   }
 }
 

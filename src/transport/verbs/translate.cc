@@ -121,7 +121,7 @@ ibv_send_wr to_work_request(const WorkRequest& work, ibv_sge& sge) {
       result.invalidate_rkey = work.remote.key;
       break;
     case WorkKind::BindWindow:
-      RNBD_ASSERT(!"a bind is not a work request");
+      RNBD_ASSERT(work.kind != WorkKind::BindWindow);  // a call of its own: to_bind()
   }
   return result;
 }

@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The run behind scripts/test.sh: builds, runs and counts. A line for each step as it ends, then what was skipped and
+why, then "N passed, N failed, N skipped".
+
+A case is a test of GoogleTest or unittest, and a step that has none is one. A case that is skipped in one place and
+passes in another (on this machine and in a guest, on one disk and on another) is not skipped.
+"""
+
+import argparse
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ElementTree
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+LOGS = ROOT / "build/test"
+TAIL_LINES = 40
+BUILD_SECONDS, TEST_SECONDS = 2400, 900
+GUESTS_AT_ONCE = 2
+SANITIZERS = {
+    "ASAN_OPTIONS": "detect_leaks=1",
+    "UBSAN_OPTIONS": "print_stacktrace=1",
+    "TSAN_OPTIONS": "halt_on_error=1",
+}
+TSAN_TARGETS = ("unit_tests", "storage_tests", "contract_tests", "sim_tests")
+
+GTEST_CASE = re.compile(r"^\[ +(OK|SKIPPED|FAILED) +\] (\S+?)(?:, where .*)? \(\d+ ms\)$")
+GTEST_REASON = re.compile(r": Skipped$")
+GTEST_TOTAL = re.compile(r"^\[  PASSED  \] (\d+) tests?\.$")
+UNITTEST_TOTAL = re.compile(r"^Ran (\d+) tests? in ")
+UNITTEST_BAD = re.compile(r"^FAILED \((.*)\)$")
+EXCLUDED = re.compile(r"^not run: (.+?): (.+)$")
+
+
+@dataclass
+class Cases:
+    """What a step's log says."""
+
+    passed: int = 0
+    failed: int = 0
+    names: set[str] = field(default_factory=set)  # of what passed, as far as the log says
+    skipped: dict[str, str] = field(default_factory=dict)  # to the reason
+    excluded: dict[str, str] = field(default_factory=dict)
+
+    def text(self) -> str:
+        counts = ((self.passed, "passed"), (self.failed, "failed"), (len(self.skipped), "skipped"))
+        return ", ".join(f"{count} {word}" for count, word in counts if count)
+
+
+def read_log(text: str) -> Cases:
+    """GoogleTest's and unittest's words in the output of a program or a guest."""
+    cases, reason, reason_next, totals = Cases(), "", False, 0
+    for line in text.splitlines():
+        if reason_next:
+            reason, reason_next = line.strip() or "no reason given", False
+        if GTEST_REASON.search(line):
+            reason_next = True
+        elif found := GTEST_CASE.match(line):
+            verdict, name = found.groups()
+            if verdict == "OK":
+                cases.passed += 1
+                cases.names.add(name)
+            elif verdict == "FAILED":
+                cases.failed += 1
+            else:
+                cases.skipped[name] = reason
+        elif found := GTEST_TOTAL.match(line):
+            totals += int(found[1])
+        elif found := UNITTEST_TOTAL.match(line):
+            cases.passed += int(found[1])
+        elif found := UNITTEST_BAD.match(line):
+            bad = sum(int(number) for number in re.findall(r"=(\d+)", found[1]))
+            cases.passed -= bad
+            cases.failed += bad
+        elif found := EXCLUDED.match(line):
+            cases.excluded[found[1]] = found[2]
+    cases.passed = max(cases.passed, totals)  # --gtest_brief names nothing that passes
+    cases.skipped = {name: why for name, why in cases.skipped.items() if name not in cases.names}
+    return cases
+
+
+def read_ctest(report: Path) -> Cases:
+    """The JUnit file of a ctest run."""
+    cases = Cases()
+    for case in ElementTree.parse(report).getroot().iter("testcase"):
+        name, output = case.get("name"), case.findtext("system-out") or ""
+        inside = read_log(output)
+        if case.get("status") == "run":
+            cases.passed += 1
+            cases.names.add(name)
+        elif inside.skipped:
+            cases.skipped[name] = next(iter(inside.skipped.values()))
+        else:
+            cases.failed += 1
+    return cases
+
+
+class Run:
+    def __init__(self):
+        self.total = Cases()
+        self.guest_skips: dict[str, str] = {}
+        self.running: set[subprocess.Popen] = set()
+
+    def step(self, name: str, command: list, limit: int, count=None, guest: bool = False, environment=None) -> bool:
+        """Runs it with its output in a log. `count` makes Cases of the log's text; without one the step is no test, and
+        counts only if it fails."""
+        log = LOGS / f"{name.replace(' ', '-')}.log"
+        started = time.monotonic()
+        code = self._execute(command, log, limit, environment)
+        text = log.read_text(errors="replace")
+        cases = count(text) if count else Cases()
+        if code == 0 and count and cases.passed + cases.failed + len(cases.skipped) == 0:
+            cases.passed = 1
+        if code != 0 and cases.failed == 0:
+            cases.failed = 1
+        good = cases.failed == 0
+        self._add(cases, guest)
+        print(f"{'ok    ' if good else 'FAILED'} {name:<24} {time.monotonic() - started:5.0f} s  {cases.text()}", flush=True)
+        if not good:
+            tail = "\n".join(f"    {line}" for line in text.splitlines()[-TAIL_LINES:])
+            print(f"{tail}\n    {'out of time' if code is None else f'exit code {code}'}; all of it: {log}", flush=True)
+        return good
+
+    def cannot(self, name: str, why: str) -> None:
+        self.total.failed += 1
+        print(f"FAILED {name:<24}     -    not run: {why}", flush=True)
+
+    def finish(self) -> int:
+        """Says what did not run, and the sums."""
+        total = self.total
+        left = {name: why for name, why in total.skipped.items() if name not in total.names}
+        for name, why in sorted((total.excluded | left).items(), key=lambda item: (item[1], item[0])):
+            print(f"skipped {name}: {why}")
+        if os.environ.get("CI") == "true":
+            for name in sorted(self.guest_skips.keys() & left.keys()):
+                print(f"FAILED {name}: guests have what it needs, and in the CI it must run")
+                del left[name]
+                total.failed += 1
+        print(f"{total.passed} passed, {total.failed} failed" + (f", {len(left)} skipped" if left else ""))
+        return 1 if total.failed or not total.passed else 0
+
+    def end_all(self) -> None:
+        for process in list(self.running):
+            _signal_group(process, signal.SIGTERM)
+
+    def _add(self, cases: Cases, guest: bool) -> None:
+        self.total.passed += cases.passed
+        self.total.failed += cases.failed
+        self.total.names |= cases.names
+        self.total.skipped |= cases.skipped
+        self.total.excluded |= cases.excluded
+        if guest:
+            self.guest_skips |= cases.skipped
+
+    def _execute(self, command: list, log: Path, limit: int, environment) -> int | None:
+        with open(log, "wb") as output:
+            process = subprocess.Popen(
+                [str(word) for word in command], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output,
+                stderr=subprocess.STDOUT, env=os.environ | SANITIZERS | (environment or {}), start_new_session=True,
+            )  # fmt: skip
+            self.running.add(process)
+            try:
+                return process.wait(limit)
+            except subprocess.TimeoutExpired:
+                _signal_group(process, signal.SIGTERM)
+                try:
+                    process.wait(30)
+                except subprocess.TimeoutExpired:
+                    _signal_group(process, signal.SIGKILL)
+                    process.wait()
+                return None
+            finally:
+                self.running.discard(process)
+
+
+def _signal_group(process: subprocess.Popen, number: int) -> None:
+    try:
+        os.killpg(process.pid, number)
+    except ProcessLookupError:
+        pass
+
+
+def build(run: Run, preset: str, targets: tuple[str, ...] = ()) -> bool:
+    words = f"cmake --preset {preset} && cmake --build --preset {preset}"
+    if targets:
+        words += f" --target {' '.join(targets)}"
+    return run.step(f"build {preset}", ["bash", "-c", words], BUILD_SECONDS)
+
+
+def here(run: Run, preset: str) -> None:
+    """All tests that need no guest, by ctest."""
+    report = LOGS / f"ctest-{preset}.xml"
+    report.unlink(missing_ok=True)
+    command = ["ctest", "--preset", preset, "-LE", "vm", "-j", os.cpu_count(), "--output-junit", report]
+    run.step(f"tests {preset}", command, TEST_SECONDS, lambda _: read_ctest(report) if report.exists() else Cases())
+
+
+def guests(run: Run, built: dict[str, bool]) -> None:
+    rows = [line.split() for line in _output("tests/vm/run_suite", "--list").splitlines()]
+
+    def one(name: str, preset: str, seconds: str) -> None:
+        if built[preset]:
+            run.step(f"guest {name}", ["tests/vm/run_suite", name], int(seconds) + 60, read_log, guest=True)
+        else:
+            run.cannot(f"guest {name}", f"the {preset} build failed")
+
+    # A row with machines for two takes the place of two.
+    for name, preset, seconds, machines in rows:
+        if int(machines) > 1:
+            one(name, preset, seconds)
+    with ThreadPoolExecutor(GUESTS_AT_ONCE) as pool:
+        tasks = [pool.submit(one, *row[:3]) for row in rows if int(row[3]) == 1]
+        for task in tasks:
+            task.result()
+
+
+def _output(*command: str) -> str:
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
+def everything(run: Run, fast: bool) -> None:
+    with ThreadPoolExecutor(1) as background:
+        kernels = None
+        if not fast:
+            # The network's work, while the compiler has the processors.
+            words = "tests/vm/prepare && tests/vm/prepare --kernel 6.12"
+            kernels = background.submit(run.step, "guest kernels", ["bash", "-c", words], BUILD_SECONDS)
+        built = {"release": build(run, "release")}
+        if built["release"]:
+            here(run, "release")
+        else:
+            run.cannot("tests release", "its build failed")
+        run.step("format and tidy", ["scripts/tidy.sh"], TEST_SECONDS, lambda _: Cases())
+        built["asan"] = build(run, "asan")
+        if built["asan"]:
+            here(run, "asan")
+        else:
+            run.cannot("tests asan", "its build failed")
+        if build(run, "tsan", TSAN_TARGETS):
+            for target in TSAN_TARGETS:
+                run.step(f"tsan {target}", [f"build/tsan/bin/{target}"], TEST_SECONDS, read_log)
+        else:
+            run.cannot("tests tsan", "its build failed")
+        if kernels and kernels.result():
+            guests(run, built)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="called by scripts/test.sh, which has the help")
+    parser.add_argument("--fast", action="store_true")
+    given = parser.parse_args()
+    LOGS.mkdir(parents=True, exist_ok=True)
+    run = Run()
+
+    def end(number: int, _frame) -> None:
+        run.end_all()
+        os._exit(128 + number)
+
+    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(each, end)
+    everything(run, given.fast)
+    return run.finish()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

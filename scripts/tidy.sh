@@ -1,0 +1,26 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# Checks the C++ as .clang-format and .clang-tidy want it: all of it for its layout, src and cli for the rest. Says
+# nothing but what is wrong.
+#
+#   scripts/tidy.sh [PATTERN]     only files whose path matches the regular expression
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+case ${1:-} in
+    -h | --help) sed -n '4,/^set/s/^# \{0,1\}//p' "$0"; exit 0 ;;
+esac
+pattern=${1:-.}
+[[ -e build/release/compile_commands.json ]] || cmake --preset release > /dev/null
+
+status=0
+find src cli tests -name '*.cc' -o -name '*.h' | grep -E -- "$pattern" | xargs -r clang-format-19 --dry-run -Werror || status=1
+
+mapfile -t sources < <(find "$PWD/src" "$PWD/cli" -name '*.cc' | grep -E -- "$pattern")
+((${#sources[@]} > 0)) || exit $status
+# g++ has warnings clang does not know. Of the counts of what was suppressed nobody wants to hear.
+run-clang-tidy-19 -j"$(nproc)" -p build/release -quiet -extra-arg=-Wno-unknown-warning-option \
+    "${sources[@]/%/\$}" 2> >(grep -vE '^[0-9]+ warnings? generated|^$' >&2) | grep -vE '^(clang-tidy|Running clang-tidy)|^$' ||
+    [[ ${PIPESTATUS[0]} -eq 0 ]] || status=1
+exit $status
