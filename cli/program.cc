@@ -163,6 +163,7 @@ std::expected<void, control::Failure> Program::check_all_understood(const CLI::A
   }
   if (verb != nullptr) return usage_failure(fmt::format("unexpected word '{}'", word));
   std::vector<std::string> verbs;
+  verbs.reserve(actions_.size());
   for (const auto& [app, action] : actions_) verbs.push_back(app->get_name());
   return usage_failure(fmt::format("unknown verb '{}'{}", word, suggestion(word, verbs)),
                        "see " + name_ + " --help");

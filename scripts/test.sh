@@ -14,7 +14,7 @@ cd "$(dirname "$0")/.."
 
 case ${1:-} in
     '' | --fast) ;;
-    -h | --help) sed -n '4,/^set/s/^# \{0,1\}//p' "$0" | sed '$d'; exit 0 ;;
+    -h | --help) sed -n '4,/^set/s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) echo "test.sh: what is '$1'? Try --help." >&2; exit 2 ;;
 esac
 scripts/install-deps.sh --build --vm --tidy

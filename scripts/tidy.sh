@@ -19,8 +19,12 @@ find src cli tests -name '*.cc' -o -name '*.h' | grep -E -- "$pattern" | xargs -
 
 mapfile -t sources < <(find "$PWD/src" "$PWD/cli" -name '*.cc' | grep -E -- "$pattern")
 ((${#sources[@]} > 0)) || exit $status
-# g++ has warnings clang does not know. Of the counts of what was suppressed nobody wants to hear.
-run-clang-tidy-19 -j"$(nproc)" -p build/release -quiet -extra-arg=-Wno-unknown-warning-option \
-    "${sources[@]/%/\$}" 2> >(grep -vE '^[0-9]+ warnings? generated|^$' >&2) | grep -vE '^(clang-tidy|Running clang-tidy)|^$' ||
-    [[ ${PIPESTATUS[0]} -eq 0 ]] || status=1
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+# g++ has warnings that clang does not know.
+if ! run-clang-tidy-19 -j"$(nproc)" -p build/release -quiet -extra-arg=-Wno-unknown-warning-option \
+    "${sources[@]/%/\$}" > "$log" 2>&1; then
+    grep -vE '^\[ *[0-9]+/[0-9]+\]|^[0-9]+ warnings? generated|^clang-tidy|^Running clang-tidy|^$' "$log" || tail "$log"
+    status=1
+fi
 exit $status

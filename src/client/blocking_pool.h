@@ -24,10 +24,10 @@ class BlockingPool {
       Job job;
       Done done;
     };
-    boost::asio::post(threads_, [this, work = std::make_shared<Work>(std::move(job),
-                                                                     std::move(done))] {
-      control_.post([work, result = work->job()]() mutable { work->done(std::move(result)); });
-    });
+    boost::asio::post(
+        threads_, [this, work = std::make_shared<Work>(std::move(job), std::move(done))] {
+          control_.post([work, result = work->job()]() mutable { work->done(std::move(result)); });
+        });
   }
 
  private:

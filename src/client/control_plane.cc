@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "client/control_plane.h"
 
-#include <sys/random.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <unistd.h>
 
 #include <fmt/format.h>
+#include <sys/random.h>
 
 #include "common/assert.h"
 #include "common/control/verbs.h"
@@ -98,7 +97,8 @@ Result<RnbdSession*> ControlPlane::find_or_start_session(const MapRequest& reque
   // As in the kernel, the paths of a session that exists already are not looked at.
   if (RnbdSession* const session = find_session(request.session_name)) return session;
   if (request.paths.empty()) {
-    return fail(ENXIO, fmt::format("there is no session {}: give it a path=", request.session_name));
+    return fail(ENXIO,
+                fmt::format("there is no session {}: give it a path=", request.session_name));
   }
   if (request.paths.size() > 1) {
     return fail(EOPNOTSUPP, "one path= a session is what this version can do");

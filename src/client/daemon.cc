@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "client/daemon.h"
 
+#include <cerrno>
+
 #include <sys/mman.h>
 #include <sys/prctl.h>
-
-#include <cerrno>
 
 #include "client/control_plane.h"
 #include "common/control/daemon_loop.h"

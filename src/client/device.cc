@@ -208,13 +208,11 @@ void Device::unmap_by_force(Unmapped done) {
 
 void Device::detach(bool force, Unmapped done) {
   state_ = DeviceState::Detaching;
-  blocking_.run(
-      [index = index_, force] {
-        return force ? detach_device_by_force(index) : detach_device(index);
-      },
-      [this, done = std::move(done)](Status detached) mutable {
-        on_detached(std::move(detached), std::move(done));
-      });
+  blocking_.run([index = index_,
+                 force] { return force ? detach_device_by_force(index) : detach_device(index); },
+                [this, done = std::move(done)](Status detached) mutable {
+                  on_detached(std::move(detached), std::move(done));
+                });
 }
 
 void Device::on_detached(Status detached, Unmapped done) {
@@ -290,8 +288,8 @@ void Device::on_reopened(const Result<wire::OpenResponse>& response, Executor::T
   auto shape = response ? shape_of(*response) : Result<DeviceShape>(fail(response.error()));
   if (shape && (response->sectors < opened_.sectors || shape->block_size != old_block)) {
     shape = fail(ENXIO, fmt::format("it came back with {} sectors, blocks of {}; it had {} and {}",
-                                    response->sectors + 0, shape->block_size,
-                                    opened_.sectors + 0, old_block));
+                                    response->sectors + 0, shape->block_size, opened_.sectors + 0,
+                                    old_block));
   }
   if (!shape) {
     last_error_ = describe(shape.error());

@@ -91,7 +91,7 @@ class Device final : public SessionDevice, private BlockQueueEvents {
   bool at_server_ = false;  ///< open there, under opened_.device_id
   std::unique_ptr<DeviceQueues> queues_;
   std::uint32_t index_ = 0;
-  bool given_up_ = false;  ///< attached under a server that went away meanwhile
+  bool given_up_ = false;          ///< attached under a server that went away meanwhile
   std::vector<Unmapped> forcing_;  ///< forced unmaps that wait for another one to fail
   std::unique_ptr<ControlContext::Timer> retry_;  ///< of an OPEN that the server refused
   std::string last_error_;

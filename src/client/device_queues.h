@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The block queues of one device, one on each worker it uses, and their ends of the sockets. Control
-// thread; every change is made on the queues' own workers, and told back.
+// The block queues of one device, one on each worker it uses, and their ends of the sockets.
+// Control thread; every change is made on the queues' own workers, and told back.
 #pragma once
 
 #include <cstdint>
@@ -35,8 +35,8 @@ class DeviceQueues {
 
   void set_device(std::uint32_t device_id, const DeviceShape& shape, Executor::Task done);
 
-  /// Destroys the queues, each on its worker. The kernel has let go of the sockets. What is asked of
-  /// them afterwards is done at once: nothing.
+  /// Destroys the queues, each on its worker. The kernel has let go of the sockets. What is asked
+  /// of them afterwards is done at once: nothing.
   void destroy(Executor::Task done);
 
   [[nodiscard]] std::size_t size() const { return members_.size(); }

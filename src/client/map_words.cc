@@ -172,7 +172,8 @@ Status read_word(std::string_view word, std::set<std::string_view>& seen, Words&
   if (key == kKeys.end()) {
     return fail(EINVAL, fmt::format("unknown word '{}'{}", word, did_you_mean(name, kKeyNames)));
   }
-  if (equals == std::string_view::npos) return fail(EINVAL, fmt::format("'{0}' needs a value: {0}=…", name));
+  if (equals == std::string_view::npos)
+    return fail(EINVAL, fmt::format("'{0}' needs a value: {0}=…", name));
   if (!seen.insert(key->name).second && !key->repeatable) {
     return fail(EINVAL, fmt::format("'{}': {}= is given twice", word, name));
   }

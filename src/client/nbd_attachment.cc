@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "client/nbd_attachment.h"
 
-#include <fcntl.h>
-
 #include <cerrno>
 #include <chrono>
+#include <fcntl.h>
 #include <thread>
 
 #include <fmt/format.h>
@@ -71,6 +70,8 @@ Result<UniqueFd> claim(const NbdSysfs& sysfs) {
 
 }  // namespace
 
+// Our copies of the sockets are closed when this returns.
+// NOLINTNEXTLINE(performance-unnecessary-value-param)
 Result<std::uint32_t> attach_device(NbdDeviceConfig config, std::vector<UniqueFd> sockets,
                                     std::uint32_t max_request) {
   auto netlink = NbdNetlink::open();

@@ -26,7 +26,8 @@ std::string canonical(int family, std::string_view numbers) {
 }
 
 bool is_interface_name(std::string_view name) {
-  return !name.empty() && name.size() < IF_NAMESIZE && name.find_first_of("/ @,[]%") == name.npos;
+  return !name.empty() && name.size() < IF_NAMESIZE &&
+         name.find_first_of("/ @,[]%") == std::string_view::npos;
 }
 
 /// "ip:[fe80::1%eth0]" for "fe80::1%eth0"; empty if it is none.
@@ -34,7 +35,7 @@ std::string canonical_ipv6(std::string_view text) {
   const auto percent = text.find('%');
   const std::string address = canonical(AF_INET6, text.substr(0, percent));
   if (address.empty()) return {};
-  if (percent == text.npos) return fmt::format("ip:[{}]", address);
+  if (percent == std::string_view::npos) return fmt::format("ip:[{}]", address);
   const std::string_view scope = text.substr(percent + 1);
   return is_interface_name(scope) ? fmt::format("ip:[{}%{}]", address, scope) : std::string();
 }
@@ -78,7 +79,7 @@ std::vector<std::string_view> split(std::string_view text, char separator) {
   for (;;) {
     const auto end = text.find(separator);
     parts.push_back(text.substr(0, end));
-    if (end == text.npos) return parts;
+    if (end == std::string_view::npos) return parts;
     text.remove_prefix(end + 1);
   }
 }

@@ -22,7 +22,8 @@ std::vector<std::byte> to_bytes(const T& message) {
 
 RnbdSession::RnbdSession(transport::Fabric& fabric, ControlContext& control,
                          std::vector<WorkerContext*> workers, rtrs::SessionSettings settings)
-    : control_(control), session_(fabric, control, std::move(workers), std::move(settings), *this) {}
+    : control_(control),
+      session_(fabric, control, std::move(workers), std::move(settings), *this) {}
 
 void RnbdSession::when_ready(std::move_only_function<void(Status)> done) {
   if (ready_) {
@@ -30,8 +31,8 @@ void RnbdSession::when_ready(std::move_only_function<void(Status)> done) {
   } else if (!failed_) {
     done(failed_);
   } else if (was_ready_) {
-    done(fail(ENOTCONN, fmt::format("session {} has lost its server: {}", name(),
-                                    session_.last_error())));
+    done(fail(ENOTCONN,
+              fmt::format("session {} has lost its server: {}", name(), session_.last_error())));
   } else {
     waiting_.push_back(std::move(done));
   }
@@ -124,10 +125,11 @@ void RnbdSession::close_device(std::uint32_t device_id, Executor::Task done) {
   wire::Close message;
   message.header = wire::header(wire::MessageType::Close);
   message.device_id = device_id;
-  session_.send({.direction = rtrs::Direction::Write,
-                 .message = to_bytes(message),
-                 .answer_length = 0,
-                 .done = [done = std::move(done)](int, const std::vector<std::byte>&) mutable { done(); }});
+  session_.send(
+      {.direction = rtrs::Direction::Write,
+       .message = to_bytes(message),
+       .answer_length = 0,
+       .done = [done = std::move(done)](int, const std::vector<std::byte>&) mutable { done(); }});
 }
 
 }  // namespace rnbd::client

@@ -46,7 +46,7 @@ class IoRing {
   /// old kernels: then the errors say so and callers use plain descriptors and addresses.
   Status reserve_files(unsigned slots);
   Status reserve_buffers(unsigned slots);
-  Status set_file(unsigned slot, int fd);  ///< fd -1 clears the slot
+  Status set_file(unsigned slot, int fd);                         ///< fd -1 clears the slot
   Status set_buffer(unsigned slot, std::span<std::byte> memory);  ///< an empty span clears it
 
   [[nodiscard]] bool defers_taskrun() const { return defer_taskrun_; }

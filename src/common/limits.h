@@ -29,15 +29,15 @@ static_assert(kHeaderArea >= 32 + 8 + 16 * 128);
 // Ours.
 inline constexpr std::uint32_t kMaxSessions = 256;           ///< of a server
 inline constexpr std::uint32_t kMaxDevicesPerSession = 256;  ///< open at one time
-inline constexpr std::uint32_t kSignalInterval = 32;  ///< one send in so many asks to be told
+inline constexpr std::uint32_t kSignalInterval = 32;   ///< one send in so many asks to be told
 inline constexpr std::uint32_t kReceiveHeadroom = 64;  ///< receives beyond the queue depth
 inline constexpr std::uint32_t kMaxSendQueue = (1U << 16) - 1;  ///< completions count modulo 2^16
-inline constexpr std::size_t kPollBatch = 64;          ///< completions handled in one go
+inline constexpr std::size_t kPollBatch = 64;                   ///< completions handled in one go
 
 // How long each step of a handshake may take.
 inline constexpr std::chrono::seconds kConnectTimeout{10};  ///< one connection, resolving included
 inline constexpr std::chrono::seconds kInfoTimeout{30};
-inline constexpr std::uint16_t kNameAttempts = 5;  ///< for a session name that is in use
+inline constexpr std::uint16_t kNameAttempts = 5;            ///< for a session name that is in use
 inline constexpr std::chrono::seconds kHalfOpenTimeout{30};  ///< server: from first REQ to INFO
 inline constexpr std::chrono::milliseconds kReconnectDelayMin{200};
 inline constexpr std::chrono::milliseconds kReconnectDelayMax{5000};

@@ -3,14 +3,13 @@
 // and given back to the system when it goes.
 #pragma once
 
-#include <sys/mman.h>
-
 #include <cerrno>
 #include <cstddef>
 #include <span>
 #include <utility>
 
 #include <fmt/format.h>
+#include <sys/mman.h>
 
 #include "common/result.h"
 

@@ -50,8 +50,8 @@ void ControlPlane::stop(Executor::Task done) {
 }
 
 Result<rtrs::RequestHandler*> ControlPlane::on_session_named(rtrs::ServerSession& session) {
-  peers_.push_back(std::make_unique<SessionPeer>(++sessions_named_, session, workers_, control_,
-                                                 exports_));
+  peers_.push_back(
+      std::make_unique<SessionPeer>(++sessions_named_, session, workers_, control_, exports_));
   const rtrs::ServerPath& path = *session.paths().front();
   log::info("session {} of {} is up on {}, {} MiB pinned", session.name(), path.peer_address(),
             path.device_name(), session.chunks().memory().size() >> 20);
@@ -59,8 +59,8 @@ Result<rtrs::RequestHandler*> ControlPlane::on_session_named(rtrs::ServerSession
 }
 
 void ControlPlane::on_session_closed(rtrs::ServerSession& session, Executor::Task done) {
-  const auto peer = std::ranges::find_if(
-      peers_, [&](const auto& one) { return &one->session() == &session; });
+  const auto peer =
+      std::ranges::find_if(peers_, [&](const auto& one) { return &one->session() == &session; });
   (*peer)->stop([this, one = peer->get(), done = std::move(done)]() mutable {
     log::info("session {} is gone", one->session().name());
     std::erase_if(peers_, [one](const auto& other) { return other.get() == one; });
@@ -69,8 +69,7 @@ void ControlPlane::on_session_closed(rtrs::ServerSession& session, Executor::Tas
 }
 
 SessionPeer* ControlPlane::find_peer(std::uint64_t id) const {
-  const auto peer =
-      std::ranges::find_if(peers_, [id](const auto& one) { return one->id() == id; });
+  const auto peer = std::ranges::find_if(peers_, [id](const auto& one) { return one->id() == id; });
   return peer == peers_.end() ? nullptr : peer->get();
 }
 

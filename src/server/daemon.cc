@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/daemon.h"
 
-#include <unistd.h>
-
 #include <future>
+#include <unistd.h>
 
 #include "common/control/daemon_loop.h"
 #include "common/control/server.h"
@@ -23,10 +22,10 @@ class Stores {
  public:
   explicit Stores(WorkerPool& pool) : pool_(pool), stores_(pool.size()) {}
   ~Stores() {
-    on_each([](Worker&, std::unique_ptr<UringStore>& store) {
+    static_cast<void>(on_each([](Worker&, std::unique_ptr<UringStore>& store) {
       store.reset();
       return Status{};
-    });
+    }));
   }
 
   Status create() {
@@ -40,6 +39,7 @@ class Stores {
 
   [[nodiscard]] std::vector<StoreWorker> workers() {
     std::vector<StoreWorker> result;
+    result.reserve(pool_.size());
     for (std::size_t i = 0; i < pool_.size(); ++i) result.push_back({&pool_[i], stores_[i].get()});
     return result;
   }
@@ -89,9 +89,8 @@ Status serve(const DaemonOptions& options) {
   if (Status listening = plane.listen(**fabric, options.port_nr); !listening) return listening;
 
   control::ControlServer commands(loop.io());
-  commands.handle(control::kListVerb, [&](const control::Json&, control::Reply reply) {
-    reply(plane.list());
-  });
+  commands.handle(control::kListVerb,
+                  [&](const control::Json&, control::Reply reply) { reply(plane.list()); });
   if (Status listening = commands.listen(options.control_path); !listening) return listening;
 
   const std::uint64_t bytes =

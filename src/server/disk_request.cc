@@ -68,8 +68,7 @@ std::expected<StoreOperation, int> plan_operation(const wire::Io& message,
   const std::uint32_t size = message.size;
   if (rule->has_data) {
     // The transport moved as many bytes as its own lengths say; the message has to agree.
-    const auto expected =
-        rule->kind == Kind::Read ? rtrs::Direction::Read : rtrs::Direction::Write;
+    const auto expected = rule->kind == Kind::Read ? rtrs::Direction::Read : rtrs::Direction::Write;
     if (direction != expected || size != data.size()) return std::unexpected(EINVAL);
   } else if (size / wire::kSectorSize > rule->max_sectors) {
     return std::unexpected(EINVAL);
@@ -81,8 +80,8 @@ std::expected<StoreOperation, int> plan_operation(const wire::Io& message,
                         .data = rule->has_data ? data.data() : nullptr};
 }
 
-void DiskRequest::start(rtrs::ServerRequest& request, const wire::Io& message,
-                        WorkerDevice& device, BlockStore& store, int buffer_slot, Idle& idle) {
+void DiskRequest::start(rtrs::ServerRequest& request, const wire::Io& message, WorkerDevice& device,
+                        BlockStore& store, int buffer_slot, Idle& idle) {
   auto operation = plan_operation(message, request.direction(), request.data(), device);
   if (!operation) {
     ++device.counters.errors;

@@ -16,8 +16,7 @@ constexpr std::size_t kShortestIo = offsetof(wire::Io, priority);
 }  // namespace
 
 Dispatcher::Dispatcher(const std::vector<StoreWorker>& workers, ControlContext& control,
-                       rtrs::ChunkTable& chunks, std::uint32_t queue_depth,
-                       ServiceHandler& service)
+                       rtrs::ChunkTable& chunks, std::uint32_t queue_depth, ServiceHandler& service)
     : control_(control), chunks_(chunks), service_(service), requests_(queue_depth) {
   for (const StoreWorker& worker : workers) {
     Lane& lane = lanes_.emplace_back();
@@ -29,12 +28,13 @@ Dispatcher::Dispatcher(const std::vector<StoreWorker>& workers, ControlContext& 
 
 void Dispatcher::start() {
   on_each_lane(
-      [this](Lane& lane) { lane.buffer_slot = lane.worker.store->register_buffer(chunks_.memory()); },
+      [this](Lane& lane) {
+        lane.buffer_slot = lane.worker.store->register_buffer(chunks_.memory());
+      },
       [] {});
 }
 
-void Dispatcher::open_device(std::uint32_t device_id, const Backend& backend,
-                             Executor::Task done) {
+void Dispatcher::open_device(std::uint32_t device_id, const Backend& backend, Executor::Task done) {
   const WorkerDevice opened{.open = true,
                             .writable = backend.writable(),
                             .target = backend.target(),

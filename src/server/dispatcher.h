@@ -61,7 +61,7 @@ class Dispatcher final : public rtrs::RequestHandler, private DiskRequest::Idle 
   struct Lane {
     StoreWorker worker;
     int buffer_slot = kNoSlot;
-    std::vector<WorkerDevice> devices;              ///< by device id
+    std::vector<WorkerDevice> devices;             ///< by device id
     std::vector<Executor::Task> waiting_for_idle;  ///< by device id; control's, posted when idle
   };
 

@@ -5,8 +5,8 @@
 #include <array>
 #include <cerrno>
 #include <fcntl.h>
-#include <limits.h>
 
+#include <climits>
 #include <fmt/format.h>
 #include <linux/openat2.h>
 #include <sys/stat.h>

@@ -29,8 +29,7 @@ SessionPeer::SessionPeer(std::uint64_t id, rtrs::ServerSession& session,
     : id_(id),
       session_(session),
       exports_(exports),
-      dispatcher_(workers, control, session.chunks(), session.parameters().queue_depth,
-                  *this) {
+      dispatcher_(workers, control, session.chunks(), session.parameters().queue_depth, *this) {
   dispatcher_.start();
 }
 
@@ -82,11 +81,10 @@ void SessionPeer::on_open(std::span<const std::byte> message, Answer answer) {
   const std::string_view name(open.device_name.begin(), end);
   // Without the mark the byte is whatever a kernel client left there.
   const bool has_mode = open.io_mode_mark == wire::kIoModeMark;
-  const auto found =
-      end == open.device_name.end()
-          ? Result<Export*>(fail(EINVAL, "unterminated device name"))
-          : exports_.open({id_, session_.name()}, name, open.access_mode,
-                          has_mode ? open.io_mode : std::uint8_t{0});
+  const auto found = end == open.device_name.end()
+                         ? Result<Export*>(fail(EINVAL, "unterminated device name"))
+                         : exports_.open({id_, session_.name()}, name, open.access_mode,
+                                         has_mode ? open.io_mode : std::uint8_t{0});
   if (!found) {
     log::warn("session {}: cannot open {}: {}", session_.name(), name, describe(found.error()));
     answer({.error = found.error().code});
@@ -105,7 +103,8 @@ void SessionPeer::on_open(std::span<const std::byte> message, Answer answer) {
   log::info("session {}: {} opened as {} ({})", session_.name(), entry.device_path, name,
             device_id);
   opening_[device_id].push_back(std::move(answer));
-  dispatcher_.open_device(device_id, *entry.backend, [this, device_id] { on_device_ready(device_id); });
+  dispatcher_.open_device(device_id, *entry.backend,
+                          [this, device_id] { on_device_ready(device_id); });
 }
 
 void SessionPeer::on_device_ready(std::uint32_t device_id) {

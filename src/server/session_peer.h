@@ -19,8 +19,8 @@ namespace rnbd::server {
 class SessionPeer final : public ServiceHandler {
  public:
   /// `id`: unlike any other session's, ever.
-  SessionPeer(std::uint64_t id, rtrs::ServerSession& session, const std::vector<StoreWorker>& workers,
-              ControlContext& control, Exports& exports);
+  SessionPeer(std::uint64_t id, rtrs::ServerSession& session,
+              const std::vector<StoreWorker>& workers, ControlContext& control, Exports& exports);
 
   /// Closes everything the session has open; no request runs any more.
   void stop(Executor::Task done);

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "transport/worker.h"
 
-#include <poll.h>
-#include <pthread.h>
-
 #include <algorithm>
 #include <future>
+#include <poll.h>
+#include <pthread.h>
 #include <utility>
 
 #include "common/assert.h"

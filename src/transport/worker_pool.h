@@ -2,9 +2,8 @@
 // A daemon's workers: one for each CPU that the process may use, pinned to it. Control thread.
 #pragma once
 
-#include <sched.h>
-
 #include <memory>
+#include <sched.h>
 #include <string>
 #include <vector>
 

@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Both halves of the protocol engine on one thread over the in-memory fabric: a server whose disk is
-// an array, and clients with two queues. The very code that runs over verbs.
+// Both halves of the protocol engine on one thread over the in-memory fabric: a server whose disk
+// is an array, and clients with two queues. The very code that runs over verbs.
 #pragma once
-
-#include <gtest/gtest.h>
 
 #include <array>
 #include <deque>
@@ -12,6 +10,8 @@
 #include <memory>
 #include <string>
 #include <vector>
+
+#include <gtest/gtest.h>
 
 #include "common/endian.h"
 #include "sim/manual_control.h"
@@ -82,7 +82,9 @@ class Server final : public ServerSessionEvents {
     names.push_back(session.name());
     return &disk;
   }
-  void on_session_closed(ServerSession&, Executor::Task done) override { control.post(std::move(done)); }
+  void on_session_closed(ServerSession&, Executor::Task done) override {
+    control.post(std::move(done));
+  }
   void on_session_ended(ServerSession&) override { ++ended; }
 
   sim::ManualControl control;

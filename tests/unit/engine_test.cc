@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // The protocol engine end to end over the in-memory fabric, in many orders of events, with and
 // without a new key for each answer.
-#include <gtest/gtest.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <tuple>
+
+#include <gtest/gtest.h>
 
 #include "unit/engine_bench.h"
 
@@ -88,9 +88,8 @@ TEST_P(Engine, ManyRequestsOnAllQueuesAreAllAnsweredOnce) {
                      std::byte{2});
     };
   }
-  ASSERT_TRUE(bench_.until([&] {
-    return one_.session.permits_in_use() == 0 && two_.session.permits_in_use() == 0;
-  }));
+  ASSERT_TRUE(bench_.until(
+      [&] { return one_.session.permits_in_use() == 0 && two_.session.permits_in_use() == 0; }));
   EXPECT_EQ(one_.finished, kRounds + 7);
   EXPECT_EQ(server_.disk.requests, one_.finished + two_.finished);
 }
@@ -99,13 +98,13 @@ TEST_P(Engine, ASecondSessionOfOneNameIsRefused) {
   ASSERT_TRUE(bench_.bring_up(one_));
   Client twin(bench_.fabric, bench_.client_control, "one");
   // Another host's client that goes by the same name, with identifiers of its own.
-  ClientSession other(bench_.fabric.host("three"), bench_.client_control,
-                      {&two_.workers[0], &two_.workers[1]},
-                      {.name = "one",
-                       .destination = {.text = bench_.fabric.host("server").address(), .port = 1234},
-                       .session_uuid = Client::uuid("three", 1),
-                       .path_uuid = Client::uuid("three", 2)},
-                      two_);
+  ClientSession other(
+      bench_.fabric.host("three"), bench_.client_control, {&two_.workers[0], &two_.workers[1]},
+      {.name = "one",
+       .destination = {.text = bench_.fabric.host("server").address(), .port = 1234},
+       .session_uuid = Client::uuid("three", 1),
+       .path_uuid = Client::uuid("three", 2)},
+      two_);
   other.start();
   for (int i = 0; i < 30 && two_.downs == 0; ++i) {
     bench_.pass(seconds(1));  // it tries a few times: the other might have been its own last life

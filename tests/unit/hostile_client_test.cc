@@ -156,6 +156,13 @@ TEST_P(HostileClient, NothingButInfoIsWelcomeBeforeInfo) {
   }
 }
 
+TEST_P(HostileClient, InfoWithAnImmediateIsNoInfo) {
+  ASSERT_TRUE(evil_.connect());
+  evil_[kService].send_immediate(0, join(RawClient::info("evil")));
+  EXPECT_TRUE(evil_.is_cut_off());
+  EXPECT_TRUE(evil_.chunks.empty());
+}
+
 TEST_P(HostileClient, HeartbeatsBeforeTheAnswerToInfoEndThePath) {
   // More of them than the server's send queue could answer, while its control thread has yet to
   // look at INFO_REQ; and nobody takes the answers.
@@ -219,7 +226,10 @@ TEST_P(HostileClient, ASilentClientIsGivenUp) {
 }
 
 TEST_P(HostileClient, SendsAreNotRequests) {
-  const std::uint32_t request = Immediate(ImmediateType::Request, 0).value();
+  // A good request lies in the chunk: it is how it is told that is wrong.
+  const RawRequest request = RawClient::write_request(join(io(wire::Operation::Flush, 0, 0)));
+  const std::uint32_t immediate =
+      Immediate(ImmediateType::Request, rtrs::ChunkOffset{0, request.offset}.pack(kDepth)).value();
   for (const std::uint16_t cid : {kService, kFirstIo}) {
     for (const std::size_t length : {0U, 4U, 8U, 9U, 300U}) {
       SCOPED_TRACE(fmt::format("{} bytes on connection {}", length, cid));
@@ -227,8 +237,10 @@ TEST_P(HostileClient, SendsAreNotRequests) {
       evil_[cid].send(filled(length));
       EXPECT_TRUE(evil_.is_cut_off());
       bring_up_anew();
-      evil_[cid].send_immediate(request, filled(length));
+      evil_[cid].write(request.bytes, evil_.chunks[0]);
+      evil_[cid].send_immediate(immediate, filled(length));
       EXPECT_TRUE(evil_.is_cut_off());
+      EXPECT_TRUE(evil_.answers.empty());
     }
   }
 }
@@ -238,6 +250,7 @@ TEST_P(HostileClient, RequestsOutsideOfTheChunksEndThePath) {
            {kDepth, 0},
            {15, 0},
            {0, kChunk - 3},
+           {kDepth - 1, kChunk - 3},
            {0, kChunk},
            {0, (1U << 24) - 1},
            {0, kChunk - 4},  // inside, but then all before it would be data

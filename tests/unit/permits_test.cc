@@ -2,13 +2,13 @@
 // The pool of permits: who gets one, who waits, who is woken.
 #include "transport/rtrs/permits.h"
 
-#include <gtest/gtest.h>
-
 #include <array>
 #include <atomic>
 #include <set>
 #include <thread>
 #include <vector>
+
+#include <gtest/gtest.h>
 
 namespace rnbd::rtrs {
 namespace {

@@ -72,20 +72,22 @@ class RawServer final : public transport::ListenerEvents {
   }
 
   /// One descriptor for all chunks, or one for each where keys are renewed.
-  [[nodiscard]] Bytes info_response() const {
-    const std::uint32_t count = parameters.new_key ? parameters.queue_depth : 1;
+  [[nodiscard]] Bytes info_response() const { return info_response(parameters); }
+  [[nodiscard]] Bytes info_response(const ServerParameters& described) const {
+    const std::uint32_t count = described.new_key ? described.queue_depth : 1;
+    const std::uint32_t length = described.chunk_size() * (described.queue_depth / count);
     InfoResponse head;
     head.descriptors = static_cast<std::uint16_t>(count);
     Bytes message = join(head);
-    for (std::uint32_t i = 0; i < count; ++i) message = join(message, descriptor(i, count));
+    for (std::uint32_t i = 0; i < count; ++i) message = join(message, descriptor(i, length));
     return message;
   }
-  [[nodiscard]] Descriptor descriptor(std::uint32_t index, std::uint32_t of) const {
-    const std::size_t length = memory_.bytes().size() / of;
+  /// The `index`-th of pieces of `length` bytes.
+  [[nodiscard]] Descriptor descriptor(std::uint32_t index, std::uint32_t length) const {
     Descriptor part;
-    part.address = reinterpret_cast<std::uintptr_t>(memory_.bytes().data() + index * length);
+    part.address = reinterpret_cast<std::uintptr_t>(memory_.bytes().data()) + index * length;
     part.key = region_->remote_key();
-    part.length = static_cast<std::uint32_t>(length);
+    part.length = length;
     return part;
   }
 

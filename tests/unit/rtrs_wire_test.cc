@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Golden bytes: what the Linux kernel's rtrs and rnbd modules put on the wire, to the byte.
-#include <gtest/gtest.h>
-
 #include <algorithm>
 #include <array>
 #include <cerrno>
 #include <numeric>
 #include <vector>
+
+#include <gtest/gtest.h>
 
 #include "common/rnbd_wire.h"
 #include "transport/rtrs/handshake.h"
@@ -30,7 +30,8 @@ std::vector<std::uint8_t> padded(std::vector<std::uint8_t> bytes, std::size_t si
 
 std::vector<std::byte> to_bytes(const std::vector<std::uint8_t>& values) {
   std::vector<std::byte> result(values.size());
-  std::ranges::transform(values, result.begin(), [](std::uint8_t value) { return std::byte{value}; });
+  std::ranges::transform(values, result.begin(),
+                         [](std::uint8_t value) { return std::byte{value}; });
   return result;
 }
 
@@ -125,9 +126,10 @@ TEST(RnbdWire, IoIsTheKernels) {
   io.sector = 2048;
   io.rw = static_cast<std::uint32_t>(wire::Operation::Write) | wire::kFlagSync;
   io.size = 4096;
-  const std::vector<std::uint8_t> golden = {
-      0x04, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x08, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
-      0x01, 0x01, 0x00, 0x00, 0x00, 0x10, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00};
+  const std::vector<std::uint8_t> golden = {0x04, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+                                            0x00, 0x08, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+                                            0x01, 0x01, 0x00, 0x00, 0x00, 0x10, 0x00, 0x00,
+                                            0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00};
   EXPECT_EQ(hex(bytes_of(io)), golden);
 }
 
@@ -203,7 +205,8 @@ Descriptor descriptor(std::uint64_t address, std::uint32_t key, std::uint32_t ch
 }
 
 TEST(Handshake, ChunksFollowFromDescriptors) {
-  const auto one = parse_info_response(info_response({descriptor(0x1000, 7, 512)}), kKernelDefaults);
+  const auto one =
+      parse_info_response(info_response({descriptor(0x1000, 7, 512)}), kKernelDefaults);
   ASSERT_TRUE(one);
   ASSERT_EQ(one->size(), 512U);
   EXPECT_EQ((*one)[511].address, 0x1000 + 511 * std::uint64_t{kKernelDefaults.chunk_size()});

@@ -18,8 +18,7 @@ class ChunkTable {
  public:
   /// Errors: ENOMEM.
   static Result<std::unique_ptr<ChunkTable>> create(const ServerParameters& parameters) {
-    auto memory =
-        MemoryBlock::map(std::size_t{parameters.queue_depth} * parameters.chunk_size());
+    auto memory = MemoryBlock::map(std::size_t{parameters.queue_depth} * parameters.chunk_size());
     if (!memory) return fail(memory.error());
     return std::unique_ptr<ChunkTable>(new ChunkTable(parameters, std::move(*memory)));
   }

@@ -55,12 +55,12 @@ bool ClientConnection::send(SessionCore& core, PermitId permit) {
   const ChunkOffset target{permit, request.data_length + request.user_length};
   transport::RemoteMemory chunk = path_.chunks[permit];
   chunk.address += skipped;
-  chain().add({.kind = transport::WorkKind::WriteImmediate,
-               .source = {buffer.data() + skipped, length, path_.buffers->local_key()},
-               .remote = chunk,
-               .immediate = Immediate(ImmediateType::Request,
-                                      target.pack(path_.parameters.queue_depth))
-                                .value()});
+  chain().add(
+      {.kind = transport::WorkKind::WriteImmediate,
+       .source = {buffer.data() + skipped, length, path_.buffers->local_key()},
+       .remote = chunk,
+       .immediate =
+           Immediate(ImmediateType::Request, target.pack(path_.parameters.queue_depth)).value()});
   want_flush();
   return true;
 }
@@ -84,8 +84,7 @@ void ClientConnection::on_immediate(Immediate immediate, bool by_send,
   }
 }
 
-void ClientConnection::on_response(Outcome outcome, bool by_send,
-                                   std::span<const std::byte> body) {
+void ClientConnection::on_response(Outcome outcome, bool by_send, std::span<const std::byte> body) {
   if (outcome.chunk >= path_.parameters.queue_depth || sink_ == nullptr) {
     fail_connection({EPROTO, fmt::format("an answer for chunk {}", outcome.chunk)});
     return;
@@ -98,8 +97,8 @@ void ClientConnection::on_response(Outcome outcome, bool by_send,
     }
   }
   if (!sink_->on_response(static_cast<PermitId>(outcome.chunk), static_cast<int>(outcome.error))) {
-    fail_connection({EPROTO, fmt::format("an answer for chunk {}, which nobody awaits here",
-                                         outcome.chunk)});
+    fail_connection(
+        {EPROTO, fmt::format("an answer for chunk {}, which nobody awaits here", outcome.chunk)});
   }
 }
 

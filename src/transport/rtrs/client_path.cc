@@ -18,9 +18,9 @@ struct Move {
   PathState to;
 };
 constexpr std::array kLegalMoves = {
-    Move{PathState::Connecting, PathState::Info},      Move{PathState::Info, PathState::Connected},
-    Move{PathState::Connecting, PathState::Closing},   Move{PathState::Info, PathState::Closing},
-    Move{PathState::Connected, PathState::Closing},    Move{PathState::Closing, PathState::Closed},
+    Move{PathState::Connecting, PathState::Info},    Move{PathState::Info, PathState::Connected},
+    Move{PathState::Connecting, PathState::Closing}, Move{PathState::Info, PathState::Closing},
+    Move{PathState::Connected, PathState::Closing},  Move{PathState::Closing, PathState::Closed},
 };
 
 constexpr std::size_t info_response_size(std::uint32_t queue_depth) {
@@ -92,15 +92,17 @@ void ClientPath::on_resolved(Member& member) {
 Status ClientPath::prepare(Member& member) {
   // Connection 0 does not know the queue depth yet; its receives follow with the parameters.
   if (member.data.cid() == 0) {
-    return member.data.open({.send_work = limits::kServiceQueueDepth + limits::kReceiveHeadroom,
-                             .receive_work = limits::kServiceQueueDepth + limits::kReceiveHeadroom});
+    return member.data.open(
+        {.send_work = limits::kServiceQueueDepth + limits::kReceiveHeadroom,
+         .receive_work = limits::kServiceQueueDepth + limits::kReceiveHeadroom});
   }
   const std::uint32_t depth = view_.parameters.queue_depth;
   const transport::Capabilities& device = member.data.endpoint().device().capabilities();
   const std::uint32_t receives = depth + limits::kReceiveHeadroom;
   if (receives > device.max_receive_work) {
-    return fail(ENOSPC, fmt::format("{} holds {} receives a connection; a queue depth of {} needs {}",
-                                    device.device, device.max_receive_work, depth, receives));
+    return fail(ENOSPC,
+                fmt::format("{} holds {} receives a connection; a queue depth of {} needs {}",
+                            device.device, device.max_receive_work, depth, receives));
   }
   const std::uint32_t sends =
       std::min({depth + 2 * limits::kSignalInterval, device.max_send_work, limits::kMaxSendQueue});
@@ -142,16 +144,15 @@ Status ClientPath::learn(const ServerParameters& parameters) {
   view_.buffers = buffers_.get();
   local_address_ = service.endpoint().local_address();
   peer_address_ = service.endpoint().peer_address();
-  return service.post_receives(limits::kServiceQueueDepth,
-                               std::max(info_response_size(parameters.queue_depth),
-                                        sizeof(InfoRequest)));
+  return service.post_receives(
+      limits::kServiceQueueDepth,
+      std::max(info_response_size(parameters.queue_depth), sizeof(InfoRequest)));
 }
 
 void ClientPath::request_info() {
   move_to(PathState::Info);
-  deadline_ = control_.call_after(limits::kInfoTimeout, [this] {
-    close({ETIMEDOUT, "the server did not answer INFO_REQ"});
-  });
+  deadline_ = control_.call_after(
+      limits::kInfoTimeout, [this] { close({ETIMEDOUT, "the server did not answer INFO_REQ"}); });
   InfoRequest request;
   std::ranges::copy(settings_.session_name, request.session_name.begin());
   connections_[0]->data.send_info(bytes_of(request));

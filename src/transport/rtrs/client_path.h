@@ -32,7 +32,7 @@ struct PathSettings {
   std::string session_name;
   Uuid session_uuid{};
   Uuid path_uuid{};
-  std::uint16_t attempt = 1;      ///< of this path, counted from 1
+  std::uint16_t attempt = 1;  ///< of this path, counted from 1
   bool may_create_session = true;
   HeartbeatTiming heartbeat;
 };

@@ -29,17 +29,16 @@ void ClientSession::start() { open_path(); }
 void ClientSession::open_path() {
   std::vector<WorkerContext*> workers = {workers_[0]};
   workers.insert(workers.end(), workers_.begin(), workers_.end());
-  path_ = std::make_unique<ClientPath>(
-      fabric_, control_, std::move(workers),
-      PathSettings{.source = settings_.source,
-                   .destination = settings_.destination,
-                   .session_name = settings_.name,
-                   .session_uuid = settings_.session_uuid,
-                   .path_uuid = settings_.path_uuid,
-                   .attempt = ++attempts_,
-                   .may_create_session = true,
-                   .heartbeat = settings_.heartbeat},
-      *this);
+  path_ = std::make_unique<ClientPath>(fabric_, control_, std::move(workers),
+                                       PathSettings{.source = settings_.source,
+                                                    .destination = settings_.destination,
+                                                    .session_name = settings_.name,
+                                                    .session_uuid = settings_.session_uuid,
+                                                    .path_uuid = settings_.path_uuid,
+                                                    .attempt = ++attempts_,
+                                                    .may_create_session = true,
+                                                    .heartbeat = settings_.heartbeat},
+                                       *this);
   path_->start();
 }
 
@@ -95,9 +94,8 @@ void ClientSession::resume() {
 }
 
 void ClientSession::send(ServiceMessage message) {
-  worker_of(0).post([this, message = std::move(message)]() mutable {
-    service_->send(std::move(message));
-  });
+  worker_of(0).post(
+      [this, message = std::move(message)]() mutable { service_->send(std::move(message)); });
 }
 
 void ClientSession::on_path_lost(const Error& error) {
@@ -141,12 +139,11 @@ void ClientSession::close(Executor::Task done) {
 }
 
 void ClientSession::finish_closing() {
-  on_each_queue(
-      [](std::size_t, SessionQueue& queue) { queue.worker().remove(queue); },
-      [this] {
-        RNBD_ASSERT(core_ == nullptr || core_->permits.in_use() == 0);
-        std::exchange(on_closed_, nullptr)();
-      });
+  on_each_queue([](std::size_t, SessionQueue& queue) { queue.worker().remove(queue); },
+                [this] {
+                  RNBD_ASSERT(core_ == nullptr || core_->permits.in_use() == 0);
+                  std::exchange(on_closed_, nullptr)();
+                });
 }
 
 void ClientSession::on_each_queue(const std::function<void(std::size_t, SessionQueue&)>& step,

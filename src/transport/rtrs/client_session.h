@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A client's session: everything between this host and one server under one name. Keeps a path up,
-// trying again with growing pauses when it is lost, and gives each worker its queue. Control thread;
-// the layer above owns it.
+// trying again with growing pauses when it is lost, and gives each worker its queue. Control
+// thread; the layer above owns it.
 #pragma once
 
 #include <cstdint>

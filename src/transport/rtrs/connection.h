@@ -51,8 +51,8 @@ class Connection : public Pollable {
   /// Opens the queue.
   Status open(const transport::QueueSize& size);
 
-  /// Posts the receives: first one of `info_bytes` for the handshake's message (0: none is awaited),
-  /// then `count` small ones, which take immediates and key responses.
+  /// Posts the receives: first one of `info_bytes` for the handshake's message (0: none is
+  /// awaited), then `count` small ones, which take immediates and key responses.
   Status post_receives(std::uint32_t count, std::size_t info_bytes);
 
   /// Starts polling. From here on the worker owns the queue half.

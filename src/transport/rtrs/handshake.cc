@@ -27,8 +27,8 @@ Status check_magic(std::uint16_t magic, std::uint16_t version) {
 
 Result<ConnectRequest> parse_connect_request(std::span<const std::byte> private_data) {
   if (private_data.size() < sizeof(ConnectRequest)) {
-    return fail(ECONNRESET, fmt::format("{} bytes of private data are too few for RTRS",
-                                        private_data.size()));
+    return fail(ECONNRESET,
+                fmt::format("{} bytes of private data are too few for RTRS", private_data.size()));
   }
   const auto request = load<ConnectRequest>(private_data);
   if (Status magic = check_magic(request.magic, request.version); !magic) {
@@ -39,16 +39,16 @@ Result<ConnectRequest> parse_connect_request(std::span<const std::byte> private_
                                         request.connections + 0, limits::kMaxConnections));
   }
   if (request.cid >= request.connections) {
-    return fail(ECONNRESET, fmt::format("connection {} of {}", request.cid + 0,
-                                        request.connections + 0));
+    return fail(ECONNRESET,
+                fmt::format("connection {} of {}", request.cid + 0, request.connections + 0));
   }
   return request;
 }
 
 Result<ServerParameters> parse_connect_response(std::span<const std::byte> private_data) {
   if (private_data.size() < sizeof(ConnectResponse)) {
-    return fail(EPROTO, fmt::format("{} bytes of private data are too few for RTRS",
-                                    private_data.size()));
+    return fail(EPROTO,
+                fmt::format("{} bytes of private data are too few for RTRS", private_data.size()));
   }
   const auto response = load<ConnectResponse>(private_data);
   if (Status magic = check_magic(response.magic, response.version); !magic) {
@@ -95,7 +95,8 @@ Result<std::string> parse_info_request(std::span<const std::byte> message) {
   const auto end = std::ranges::find(request.session_name, '\0');
   if (end == request.session_name.end()) return fail(EINVAL, "unterminated session name");
   std::string name(request.session_name.begin(), end);
-  if (!valid_session_name(name)) return fail(EINVAL, "a session name without letters, or with '/' or '.'");
+  if (!valid_session_name(name))
+    return fail(EINVAL, "a session name without letters, or with '/' or '.'");
   return name;
 }
 

@@ -21,7 +21,8 @@ enum class ImmediateType : std::uint8_t {
 class Immediate {
  public:
   constexpr Immediate(ImmediateType type, std::uint32_t payload)
-      : value_(static_cast<std::uint32_t>(type) << limits::kPayloadBits | (payload & kPayloadMask)) {}
+      : value_(static_cast<std::uint32_t>(type) << limits::kPayloadBits |
+               (payload & kPayloadMask)) {}
   static constexpr Immediate from_wire(std::uint32_t value) { return Immediate(value); }
 
   /// A number that may be none of ImmediateType's: switch with a default.

@@ -44,9 +44,9 @@ Result<ServerSession*> ServerAcceptor::find_or_make(const ConnectRequest& reques
     return fail(ENOMEM, fmt::format("{} sessions are enough", limits::kMaxSessions));
   }
   if ((sessions_.size() + 1) * session_bytes() > settings_.memory_limit) {
-    return fail(ENOMEM, fmt::format("{} sessions hold {} MiB each; the limit for all is {} MiB",
-                                    sessions_.size(), session_bytes() >> 20,
-                                    settings_.memory_limit >> 20));
+    return fail(ENOMEM,
+                fmt::format("{} sessions hold {} MiB each; the limit for all is {} MiB",
+                            sessions_.size(), session_bytes() >> 20, settings_.memory_limit >> 20));
   }
   auto made = ServerSession::create(control_, workers_,
                                     {.uuid = request.session_uuid,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The server's front door: looks at every request to connect, finds or makes the session and path it
-// belongs to, accepts or rejects. Owns the sessions. Control thread.
+// The server's front door: looks at every request to connect, finds or makes the session and path
+// it belongs to, accepts or rejects. Owns the sessions. Control thread.
 #pragma once
 
 #include <cstdint>
@@ -23,10 +23,7 @@ class ServerAcceptor final : public transport::ListenerEvents, public ServerSess
  public:
   ServerAcceptor(ControlContext& control, std::vector<WorkerContext*> workers,
                  AcceptorSettings settings, ServerSessionEvents& events)
-      : control_(control),
-        workers_(std::move(workers)),
-        settings_(settings),
-        events_(events) {}
+      : control_(control), workers_(std::move(workers)), settings_(settings), events_(events) {}
   ~ServerAcceptor() override;
 
   void on_connect_request(std::unique_ptr<transport::Endpoint> endpoint,

@@ -30,8 +30,7 @@ ServerConnection::ServerConnection(std::uint16_t cid, std::size_t worker_index,
   new_keys_.reserve(path.parameters.queue_depth);
 }
 
-void ServerConnection::on_immediate(Immediate immediate, bool by_send,
-                                    std::span<const std::byte>) {
+void ServerConnection::on_immediate(Immediate immediate, bool by_send, std::span<const std::byte>) {
   if (by_send) {
     fail_connection({EPROTO, "a client's immediate came by send"});
     return;
@@ -62,13 +61,14 @@ void ServerConnection::on_immediate(Immediate immediate, bool by_send,
 void ServerConnection::on_request(ChunkOffset target) {
   if (target.chunk >= path_.parameters.queue_depth ||
       target.offset + sizeof(WriteMessage) > path_.parameters.chunk_size()) {
-    fail_connection({EPROTO, fmt::format("a request at {} of chunk {}", target.offset, target.chunk)});
+    fail_connection(
+        {EPROTO, fmt::format("a request at {} of chunk {}", target.offset, target.chunk)});
     return;
   }
   ServerRequest* const request = path_.chunks->claim(target.chunk);
   if (request == nullptr) {
-    fail_connection({EPROTO, fmt::format("a request in chunk {}, which is still in use",
-                                         target.chunk)});
+    fail_connection(
+        {EPROTO, fmt::format("a request in chunk {}, which is still in use", target.chunk)});
     return;
   }
   ++in_flight_;
@@ -196,8 +196,7 @@ void ServerConnection::post_answer(ServerRequest& request) {
   const auto type = invalidate ? ImmediateType::ResponseInvalidated : ImmediateType::Response;
   const Immediate immediate(
       type, Outcome{request.chunk_, static_cast<std::uint32_t>(request.error_)}.pack());
-  const LocalMemory answer{request.data_.data(), request.answer_length_,
-                           path_.region->local_key()};
+  const LocalMemory answer{request.data_.data(), request.answer_length_, path_.region->local_key()};
   // The client may use the chunk again as soon as it has the answer.
   const bool alone = data && !invalidate && !path_.parameters.new_key;
   if (alone) {

@@ -83,7 +83,7 @@ class ServerConnection final : public Connection {
     std::uint32_t immediate = 0;
   };
   std::vector<NewKey> new_keys_;  ///< of this round
-  std::uint32_t to_bind_ = 0;           ///< the next chunk of bind_all(), up to the queue depth
+  std::uint32_t to_bind_ = 0;     ///< the next chunk of bind_all(), up to the queue depth
   bool binding_ = false;
   Executor::Task on_bound_;
 };

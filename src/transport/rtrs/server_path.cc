@@ -42,7 +42,7 @@ ServerPath::ServerPath(ControlContext& control, std::vector<WorkerContext*> work
                        ServerPathSettings settings, ChunkTable& chunks, ServerPathEvents& events)
     : control_(control),
       workers_(std::move(workers)),
-      settings_(std::move(settings)),
+      settings_(settings),
       events_(events),
       members_(settings_.connections) {
   view_.parameters = settings_.parameters;
@@ -112,9 +112,9 @@ Status ServerPath::admit(const ConnectRequest& request, transport::Endpoint& end
 Status ServerPath::use_device(transport::Endpoint& endpoint) {
   transport::Device& device = endpoint.device();
   const bool windows = settings_.parameters.new_key;
-  auto region = device.register_region(view_.chunks->memory(),
-                                       windows ? transport::RegionUse::WindowTarget
-                                               : transport::RegionUse::RemoteWrite);
+  auto region =
+      device.register_region(view_.chunks->memory(), windows ? transport::RegionUse::WindowTarget
+                                                             : transport::RegionUse::RemoteWrite);
   if (!region) return fail(region.error());
   region_ = std::move(*region);
   view_.region = region_.get();
@@ -151,8 +151,9 @@ Status ServerPath::prepare(Member& member) {
   const std::uint32_t receives =
       (member.data.cid() == 0 ? service : depth) + limits::kReceiveHeadroom;
   if (receives > device.max_receive_work) {
-    return fail(ENOSPC, fmt::format("{} holds {} receives a connection; a queue depth of {} needs {}",
-                                    device.device, device.max_receive_work, depth, receives));
+    return fail(ENOSPC,
+                fmt::format("{} holds {} receives a connection; a queue depth of {} needs {}",
+                            device.device, device.max_receive_work, depth, receives));
   }
   const std::uint32_t wanted =
       depth * ServerConnection::kWorkPerRequest + 2 * limits::kSignalInterval;
@@ -187,9 +188,8 @@ void ServerPath::on_info(std::vector<std::byte> message) {
     connected();
     return;
   }
-  service_worker().post([this] {
-    members_[0]->data.bind_all([this] { control_.post([this] { connected(); }); });
-  });
+  service_worker().post(
+      [this] { members_[0]->data.bind_all([this] { control_.post([this] { connected(); }); }); });
 }
 
 void ServerPath::connected() {

@@ -47,14 +47,14 @@ Result<ServerPath*> ServerSession::find_or_add_path(const ConnectRequest& reques
   // A request that a client sends again on another path must not run beside its first copy, and
   // this server does not hold it back yet.
   if (!paths_.empty()) return fail(EOPNOTSUPP, "one path a session is what this version can do");
-  paths_.push_back(std::make_unique<ServerPath>(
-      control_, workers_,
-      ServerPathSettings{.uuid = request.path_uuid,
-                         .connections = request.connections,
-                         .parameters = settings_.parameters,
-                         .first_worker = settings_.first_worker,
-                         .heartbeat = settings_.heartbeat},
-      *chunks_, *this));
+  paths_.push_back(
+      std::make_unique<ServerPath>(control_, workers_,
+                                   ServerPathSettings{.uuid = request.path_uuid,
+                                                      .connections = request.connections,
+                                                      .parameters = settings_.parameters,
+                                                      .first_worker = settings_.first_worker,
+                                                      .heartbeat = settings_.heartbeat},
+                                   *chunks_, *this));
   return paths_.back().get();
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Messages of the layer above that are not I/O (RNBD's SESS_INFO, OPEN, CLOSE): sent over
-// connection 0 as RTRS requests, answered with a few bytes. They are not sent again when the path is
-// lost, but fail. Lives on connection 0's worker; the session owns it.
+// connection 0 as RTRS requests, answered with a few bytes. They are not sent again when the path
+// is lost, but fail. Lives on connection 0's worker; the session owns it.
 #pragma once
 
 #include <cstdint>

@@ -101,8 +101,8 @@ void SessionQueue::submit(PermitId permit, Direction direction, std::uint32_t da
 bool SessionQueue::send(PermitId permit) {
   ClientRequest& request = core_.request(permit);
   if (request.life != life_) {
-    request.owner->on_request_renewed(
-        permit, std::span(request.user_message).first(request.user_length));
+    request.owner->on_request_renewed(permit,
+                                      std::span(request.user_message).first(request.user_length));
     request.life = life_;
   }
   if (!connection_->send(core_, permit)) return false;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // One worker's part of a client's session: requests from the layers above on one side, that
-// worker's connection of the live path on the other. Outlives every path: while none is up, requests
-// wait here. Everything on its worker's thread but where it says otherwise; the session owns it.
+// worker's connection of the live path on the other. Outlives every path: while none is up,
+// requests wait here. Everything on its worker's thread but where it says otherwise; the session
+// owns it.
 #pragma once
 
 #include <cstdint>
@@ -80,8 +81,8 @@ class SessionQueue final : public RequestChannel,
   ClientConnection* connection_ = nullptr;
   bool gate_open_ = false;
   std::uint32_t life_ = 0;
-  std::vector<bool> sent_;          ///< by permit: on the wire, unanswered
-  std::vector<PermitId> waiting_;   ///< to be sent, oldest first; has room for every permit
+  std::vector<bool> sent_;         ///< by permit: on the wire, unanswered
+  std::vector<PermitId> waiting_;  ///< to be sent, oldest first; has room for every permit
   std::vector<PermitWaiter*> waiters_;
   bool waking_ = false;
   bool permits_came_ = false;

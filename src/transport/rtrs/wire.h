@@ -24,12 +24,12 @@ struct ConnectRequest {
   std::uint8_t ip_version = 0;
   Le<std::uint16_t> magic = kMagic;
   Le<std::uint16_t> version = kVersion;
-  Le<std::uint16_t> cid;                ///< this connection's number
-  Le<std::uint16_t> connections;        ///< of the path, service connection included
-  Le<std::uint16_t> reconnect_count;    ///< attempts of this path, the first is 1
-  Uuid path_uuid{};                     ///< names the path over reconnects
-  Uuid session_uuid{};                  ///< names the session over all its paths
-  std::uint8_t flags = 0;               ///< kFirstConnection
+  Le<std::uint16_t> cid;              ///< this connection's number
+  Le<std::uint16_t> connections;      ///< of the path, service connection included
+  Le<std::uint16_t> reconnect_count;  ///< attempts of this path, the first is 1
+  Uuid path_uuid{};                   ///< names the path over reconnects
+  Uuid session_uuid{};                ///< names the session over all its paths
+  std::uint8_t flags = 0;             ///< kFirstConnection
   std::array<std::byte, 11> reserved{};
 };
 static_assert(sizeof(ConnectRequest) == 56 && offsetof(ConnectRequest, magic) == 2 &&
