@@ -6,7 +6,7 @@
 
 #include <fmt/format.h>
 
-#include "cli/table.h"
+#include "common/printable.h"
 
 namespace rnbd::cli {
 namespace {

@@ -7,15 +7,12 @@
 #include <fmt/format.h>
 
 #include "common/assert.h"
+#include "common/printable.h"
 
 namespace rnbd::cli {
 namespace {
 
 constexpr std::string_view kGap = "  ";
-
-unsigned char byte_at(std::string_view text, std::size_t i) {
-  return static_cast<unsigned char>(text[i]);
-}
 
 /// Columns on a terminal, taking each character of UTF-8 as one wide.
 std::size_t width(std::string_view text) {
@@ -75,23 +72,6 @@ std::string human_size(std::uint64_t bytes) {
   std::string number = fmt::format("{:.1f}", size);
   if (number.ends_with(".0")) number.resize(number.size() - 2);
   return number + kUnits[unit];
-}
-
-std::string printable(std::string_view text) {
-  std::string out;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    // U+0080 to U+009F, which terminals obey too, are C2 80 to C2 9F in UTF-8.
-    const bool c1 = byte_at(text, i) == 0xc2 && i + 1 < text.size() && byte_at(text, i + 1) < 0xa0;
-    if (c1) {
-      ++i;
-      out += fmt::format("\\x{:02x}", byte_at(text, i));
-    } else if (byte_at(text, i) < 0x20 || byte_at(text, i) == 0x7f) {
-      out += fmt::format("\\x{:02x}", byte_at(text, i));
-    } else {
-      out += text[i];
-    }
-  }
-  return out;
 }
 
 }  // namespace rnbd::cli

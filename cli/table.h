@@ -35,7 +35,4 @@ class Table {
 /// A size for people, in powers of 1024: "512B", "1.5K", "10G", "2T".
 std::string human_size(std::uint64_t bytes);
 
-/// `text` with control characters written as \xHH.
-std::string printable(std::string_view text);
-
 }  // namespace rnbd::cli
