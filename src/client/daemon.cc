@@ -53,10 +53,7 @@ Status serve(const DaemonOptions& options) {
 int run_daemon(const DaemonOptions& options) {
   log::start(options.log_level);
   guard_against_reclaim();
-  const Status served = serve(options);
-  if (served) return static_cast<int>(control::ExitCode::Ok);
-  log::error("{}", describe(served.error()));
-  return static_cast<int>(control::exit_code(served.error().code));
+  return control::conclude(serve(options));
 }
 
 }  // namespace rnbd::client

@@ -14,7 +14,9 @@
 #include <boost/asio/signal_set.hpp>
 
 #include "common/control/asio_context.h"
+#include "common/control/exit_codes.h"
 #include "common/log.h"
+#include "common/result.h"
 
 namespace rnbd::control {
 
@@ -75,5 +77,12 @@ class DaemonLoop {
   std::vector<std::unique_ptr<Watched>> watched_;
   bool stopping_ = false;
 };
+
+/// A daemon's exit code for what its run came to, which is logged if it is an error.
+inline int conclude(const Status& served) {
+  if (served) return static_cast<int>(ExitCode::Ok);
+  log::error("{}", describe(served.error()));
+  return static_cast<int>(exit_code(served.error().code));
+}
 
 }  // namespace rnbd::control
