@@ -5,13 +5,17 @@
 # here or in a guest. Ends and removes all it started and made.
 set -euo pipefail
 PATH="$RNBD_BIN:$PATH"
-work=$(mktemp -d)
+work=$(mktemp -d /tmp/rnbd-demo.XXXX)
+source=$(cd "$(dirname "$0")/../src" && pwd)
+bold="" dim="" plain=""
+[[ -z ${RNBD_COLOR:-} ]] || bold=$'\e[1m' dim=$'\e[2m' plain=$'\e[0m'
 server_control=$work/server.sock client_control=$work/client.sock
 pids=()
 
-step() { printf '\n\e[1m%s\e[0m\n' "── $*"; }
+step() { printf '\n%s\n' "$bold── $*$plain"; }
+say() { printf '%s\n' "$dim\$$plain $*"; }
 run() { # COMMAND…: shown, then run
-    printf '\e[2m$\e[0m %s\n' "$*"
+    say "$*"
     "$@"
 }
 stop() {
@@ -46,17 +50,17 @@ address=$(rdma_address)
 
 step "The server: a disk of 256 MiB, exported over RDMA"
 run truncate -s 256M "$work/disk"
-printf '\e[2m$\e[0m %s\n' "rnbd-server daemon --dev-search-path $work &"
+say "rnbd-server daemon --dev-search-path $work &"
 rnbd-server daemon --dev-search-path "$work" --control "$server_control" 2> "$work/server.log" &
 pids+=($!)
 within 30 rnbd-server list --control "$server_control"
 
 step "The client: maps it"
-printf '\e[2m$\e[0m %s\n' "rnbd-client daemon &"
+say "rnbd-client daemon &"
 rnbd-client daemon --control "$client_control" 2> "$work/client.log" &
 pids+=($!)
 within 30 rnbd-client list --control "$client_control"
-printf '\e[2m$\e[0m %s\n' "rnbd-client map server=ip:$address device_path=disk"
+say "rnbd-client map server=ip:$address device_path=disk"
 node=$(rnbd-client map "server=ip:$address" device_path=disk --control "$client_control")
 echo "$node"
 run lsblk "$node"
@@ -65,8 +69,8 @@ step "A file system on it"
 run mkfs.ext4 -q "$node"
 mkdir "$work/mnt"
 run mount "$node" "$work/mnt"
-run cp -r "$(dirname "$0")/../src" "$work/mnt/"
-run diff -r "$(dirname "$0")/../src" "$work/mnt/src"
+run cp -r "$source" "$work/mnt/"
+run diff -r "$source" "$work/mnt/src"
 run df -h "$work/mnt"
 
 step "Verified I/O: every block written is read back and its checksum compared"

@@ -27,6 +27,7 @@ if ! { cmake --preset release -DRNBD_TESTS=OFF && cmake --build --preset release
 fi
 
 export RNBD_BIN=$PWD/build/release/bin
+[[ ! -t 1 || -n ${NO_COLOR:-} ]] || export RNBD_COLOR=1
 if $native; then
     exec scripts/demo-steps.sh
 fi
