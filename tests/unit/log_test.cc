@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// What the log does to a line before anybody reads it.
 #include "common/log.h"
 
 #include <algorithm>

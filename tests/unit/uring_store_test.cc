@@ -123,7 +123,9 @@ TEST_P(StoreOnDisk, MovesDataThroughRegisteredFilesAndBuffers) {
     bench_.store().unregister_buffer(slot);
     bench_.store().unregister_file(target.file_slot);
   });
-  EXPECT_EQ(bench_.execute(operation, target), EBADF) << "the slots are empty now";
+  // The file is missing, and so is the buffer; which is seen first differs from kernel to kernel.
+  const int error = bench_.execute(operation, target);
+  EXPECT_TRUE(error == EBADF || error == EFAULT) << "the slots are empty now: " << error;
 }
 
 TEST_P(StoreOnDisk, FuaAndFlushSucceed) {
