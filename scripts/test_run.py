@@ -12,6 +12,7 @@ import re
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 import xml.etree.ElementTree as ElementTree
 from concurrent.futures import ThreadPoolExecutor
@@ -89,7 +90,8 @@ def read_ctest(report: Path) -> Cases:
     """The JUnit file of a ctest run."""
     cases = Cases()
     for case in ElementTree.parse(report).getroot().iter("testcase"):
-        name, output = case.get("name"), case.findtext("system-out") or ""
+        # CMake writes a parameter's value behind the name.
+        name, output = case.get("name").split("  # ")[0], case.findtext("system-out") or ""
         inside = read_log(output)
         if case.get("status") == "run":
             cases.passed += 1
@@ -135,8 +137,10 @@ class Run:
         """Says what did not run, and the sums."""
         total = self.total
         left = {name: why for name, why in total.skipped.items() if name not in total.names}
-        for name, why in sorted((total.excluded | left).items(), key=lambda item: (item[1], item[0])):
-            print(f"skipped {name}: {why}")
+        unrun = total.excluded | left
+        for reason in sorted(set(unrun.values())):
+            names = sorted(name for name, why in unrun.items() if why == reason)
+            print(textwrap.fill(f"skipped ({reason}): {', '.join(names)}", 120, subsequent_indent="    "))
         if os.environ.get("CI") == "true":
             for name in sorted(self.guest_skips.keys() & left.keys()):
                 print(f"FAILED {name}: guests have what it needs, and in the CI it must run")

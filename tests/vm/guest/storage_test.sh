@@ -13,7 +13,7 @@ scsi_disk() { # the disk of scsi_debug, once it is there
 run_on() { # DEVICE: the tests of block devices there
     local program
     for program in "${programs[@]}"; do
-        RNBD_TEST_BLOCK_DEVICE=$1 "$program" --gtest_filter='*Device*' --gtest_brief=1
+        RNBD_TEST_BLOCK_DEVICE=$1 "$program" --gtest_filter='*Device*'
     done
 }
 
@@ -37,7 +37,7 @@ vm_wait_until 10 test -b "$scsi"
 vm_step "files on ext4"
 mkfs.ext4 -q /dev/ram0
 mount /dev/ram0 /var/tmp # where the tests have their files; the guest's own is no disk
-for program in "${programs[@]}"; do "$program" --gtest_filter='-*Device*' --gtest_brief=1; done
+for program in "${programs[@]}"; do "$program" --gtest_filter='-*Device*'; done
 
 vm_step "a mounted disk is nobody else's"
 claim_is_refused /dev/ram0 || vm_fail "a mounted disk could be claimed"
