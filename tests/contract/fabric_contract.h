@@ -32,6 +32,10 @@ class FabricUnderTest {
   /// Nobody listens on it, nor on the one after it.
   [[nodiscard]] virtual std::uint16_t port() const { return 1234; }
 
+  /// Whether the adapter holds a window's user to the window's part of its region. Linux 6.1's rxe
+  /// checks the window's key, but the bounds of its region (rxe_resp.c, check_rkey).
+  [[nodiscard]] virtual bool checks_window_bounds() const { return true; }
+
   /// Tells waiting events of both hosts. Returns within some milliseconds, idle or not.
   virtual void pump() = 0;
 
