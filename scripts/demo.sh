@@ -17,10 +17,10 @@ case ${1:-} in
     *) echo "demo.sh: what is '$1'? Try --help." >&2; exit 2 ;;
 esac
 
-if $native; then scripts/install-deps.sh --build; else scripts/install-deps.sh; fi
+if $native; then scripts/install-deps.sh --build --run; else scripts/install-deps.sh; fi
 echo "building …"
 mkdir -p build
-if ! { cmake --preset release -DRNBD_TESTS=OFF && cmake --build --preset release; } > build/demo-build.log 2>&1; then
+if ! { cmake --preset release && cmake --build --preset release --target rnbd-server rnbd-client; } > build/demo-build.log 2>&1; then
     tail -n 30 build/demo-build.log
     echo "the build failed; all it said is in build/demo-build.log" >&2
     exit 1

@@ -3,9 +3,10 @@
 #
 # Installs the Debian 12 packages that building and testing need; does nothing, and says nothing, when all are there.
 #
-#   scripts/install-deps.sh [--build] [--vm] [--tidy]
+#   scripts/install-deps.sh [--build] [--run] [--vm] [--tidy]
 #
 #   --build  to compile the project and run its unit tests
+#   --run    to run the demonstration on this host's own nbd and RDMA device
 #   --vm     for the virtual machines of tests/vm (the guests run the host's programs, so theirs are here too)
 #   --tidy   clang-tidy, clang-format and clang with its sanitizer and fuzzer libraries
 #
@@ -19,6 +20,7 @@ readonly build=(
     libboost1.81-dev libspdlog-dev libfmt-dev libcli11-dev nlohmann-json3-dev libtomlplusplus-dev
     libgtest-dev libgmock-dev
 )
+readonly run=(ibverbs-providers iproute2 kmod mount util-linux e2fsprogs fio)
 readonly vm=(
     qemu-system-x86 busybox-static cpio kmod python3 util-linux mount iproute2
     ibverbs-providers ibverbs-utils rdmacm-utils
@@ -44,6 +46,7 @@ wanted=()
 for word in "$@"; do
     case $word in
         --build) wanted+=("${build[@]}") ;;
+        --run) wanted+=("${run[@]}") ;;
         --vm) wanted+=("${vm[@]}") ;;
         --tidy) wanted+=("${tidy[@]}") ;;
         -h | --help)
