@@ -24,7 +24,10 @@ void Mailbox::post(Task task) {
     first = waiting_.empty();
     waiting_.push_back(std::move(task));
   }
-  if (!first) return;
+  if (first) rouse();
+}
+
+void Mailbox::rouse() {
   const std::uint64_t one = 1;
   // Cannot fail for want of room: the counter is reset by every drain.
   [[maybe_unused]] const auto written = ::write(event_.get(), &one, sizeof one);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Tasks for one thread, posted by any. The owner drains it when its descriptor becomes readable.
-// Takes a lock and allocates: for control work, never per request.
+// A post takes a lock and allocates: for control work, never per request.
 #pragma once
 
 #include <mutex>
@@ -21,6 +21,9 @@ class Mailbox final : public Executor {
   Mailbox& operator=(Mailbox&&) = delete;
 
   void post(Task task) override;
+
+  /// Makes wait_fd() readable, with or without a task. Any thread; takes no lock.
+  void rouse();
 
   /// Runs everything posted before the call; returns how many tasks ran. Owner's thread.
   std::size_t drain();

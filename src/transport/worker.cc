@@ -69,6 +69,12 @@ Worker::~Worker() {
 
 void Worker::post(Task task) { mailbox_.post(std::move(task)); }
 
+void Worker::signal(Pollable& pollable) {
+  // The pollable's flag before the worker's: who takes the latter down looks at all of the former.
+  if (pollable.signalled_.exchange(true) || signalled_.exchange(true)) return;
+  mailbox_.rouse();
+}
+
 void Worker::run() {
   watch_mailbox();
   while (!stopping_) {
@@ -99,12 +105,22 @@ void Worker::dispatch(const RingCompletion& completion) {
   if (kind == kMailboxKind) {
     if ((completion.flags & IORING_CQE_F_MORE) == 0) watch_mailbox();
     mailbox_.drain();
+    wake_signalled();
   } else if (kind == kArrivalKind || kind == kWritableKind) {
     on_watch(completion);
   } else if (kind == kUnwatchKind) {
     // What it removed answers for itself, under a generation that nobody holds any more.
   } else if (RingSink* sink = sinks_[kind - kFirstSinkKind]; sink != nullptr) {
     sink->on_ring_completion(completion.tag.index, completion.result, completion.flags);
+  }
+}
+
+void Worker::wake_signalled() {
+  if (!signalled_.exchange(false)) return;
+  for (Watched& watched : watched_) {
+    if (watched.pollable == nullptr || !watched.pollable->signalled_.exchange(false)) continue;
+    watched.active = true;
+    watched.woken = true;
   }
 }
 
@@ -168,6 +184,7 @@ void Worker::add(Pollable& pollable) {
   if (free == watched_.end()) free = watched_.insert(watched_.end(), Watched{});
   free->pollable = &pollable;
   free->active = true;
+  pollable.signalled_ = false;  // it is polled now anyway
   pollable.slot_ = static_cast<std::uint32_t>(free - watched_.begin());
   watch(pollable.slot_);
 }

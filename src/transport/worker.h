@@ -44,7 +44,8 @@ class Pollable {
 
  private:
   friend class Worker;
-  std::uint32_t slot_ = 0;  ///< where its worker keeps it
+  std::uint32_t slot_ = 0;               ///< where its worker keeps it
+  std::atomic<bool> signalled_ = false;  ///< by Worker::signal, not yet seen
 };
 
 /// Takes completions of ring operations it prepared under its own tags (Worker::add_ring_sink).
@@ -66,7 +67,11 @@ class Timed {
 /// What a worker offers to the objects that live on it; the tests have a single-threaded one.
 class WorkerContext : public Executor {
  public:
-  // Worker's thread only, all of them.
+  /// wake() for any thread: takes no lock and allocates nothing. Nothing happens if the pollable
+  /// has been removed meanwhile.
+  virtual void signal(Pollable& pollable) = 0;
+
+  // Worker's thread only, all of these.
   virtual void add(Pollable& pollable) = 0;
   virtual void remove(Pollable& pollable) = 0;  ///< allowed inside any of its own calls
   virtual void wake(Pollable& pollable) = 0;    ///< poll() it in the next round, signalled or not
@@ -89,6 +94,7 @@ class Worker final : public WorkerContext {
   ~Worker() override;
 
   void post(Task task) override;
+  void signal(Pollable& pollable) override;
 
   void add(Pollable& pollable) override;
   void remove(Pollable& pollable) override;
@@ -123,6 +129,7 @@ class Worker final : public WorkerContext {
   void flush_all();
   std::size_t reap();
   void dispatch(const RingCompletion& completion);
+  void wake_signalled();
   void on_watch(const RingCompletion& completion);
   void watch(std::uint32_t slot);
   void watch_mailbox();
@@ -131,6 +138,7 @@ class Worker final : public WorkerContext {
   Watched& find(const Pollable& pollable);
 
   Mailbox mailbox_;
+  std::atomic<bool> signalled_ = false;  ///< some pollable is
   std::unique_ptr<IoRing> ring_;
   std::vector<Watched> watched_;
   std::vector<RingSink*> sinks_;

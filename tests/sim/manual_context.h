@@ -22,6 +22,7 @@ class ManualContext final : public WorkerContext {
   ~ManualContext() override;  ///< everything that was added has been removed
 
   void post(Task task) override { tasks_.push_back(std::move(task)); }
+  void signal(Pollable&) override { woken_ = true; }
   void add(Pollable& pollable) override;
   void remove(Pollable& pollable) override;
   void wake(Pollable& pollable) override;

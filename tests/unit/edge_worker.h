@@ -22,6 +22,8 @@ class EdgeWorker final : public WorkerContext {
  public:
   void post(Task task) override { tasks_.push_back(std::move(task)); }
 
+  void signal(Pollable& pollable) override { wake(pollable); }
+
   void add(Pollable& pollable) override {
     watched_.push_back({.pollable = &pollable, .active = true});
     control(arrivals_, EPOLL_CTL_ADD, pollable, EPOLLIN | EPOLLET);

@@ -61,14 +61,12 @@ void SessionQueue::cancel_wait(PermitWaiter& waiter) {
 void SessionQueue::release(std::span<const PermitId> permits) { core_.release(permits); }
 
 void SessionQueue::wake_for_permits() {
-  worker_.post([this] {
-    permits_came_ = true;
-    worker_.wake(*this);
-  });
+  permits_came_ = true;
+  worker_.signal(*this);
 }
 
 std::size_t SessionQueue::poll() {
-  if (!std::exchange(permits_came_, false)) return 0;
+  if (!permits_came_.exchange(false)) return 0;
   waking_ = true;
   while (!waiters_.empty()) {
     PermitWaiter* const first = waiters_.front();

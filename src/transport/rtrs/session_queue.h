@@ -5,6 +5,7 @@
 // owns it.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <vector>
 
@@ -85,7 +86,7 @@ class SessionQueue final : public RequestChannel,
   std::vector<PermitId> waiting_;  ///< to be sent, oldest first; has room for every permit
   std::vector<PermitWaiter*> waiters_;
   bool waking_ = false;
-  bool permits_came_ = false;
+  std::atomic<bool> permits_came_ = false;
   std::uint32_t in_flight_ = 0;
   std::uint64_t requests_ = 0;
   std::uint64_t resent_ = 0;
