@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cerrno>
 
 #include "common/assert.h"
@@ -13,8 +14,9 @@ Result<std::unique_ptr<IoRing>> IoRing::create(unsigned entries, unsigned comple
   std::unique_ptr<IoRing> ring(new IoRing);
   // Newest first; each step drops what an older kernel does not know.
   constexpr std::array kModes = {
-      IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SUBMIT_ALL,
-      IORING_SETUP_COOP_TASKRUN | IORING_SETUP_SUBMIT_ALL, 0U};
+      IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG |
+          IORING_SETUP_SUBMIT_ALL,
+      IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL, 0U};
   int error = 0;
   for (const unsigned mode : kModes) {
     io_uring_params params{};
@@ -23,7 +25,6 @@ Result<std::unique_ptr<IoRing>> IoRing::create(unsigned entries, unsigned comple
     error = -io_uring_queue_init_params(entries, &ring->ring_, &params);
     if (error == 0) {
       ring->live_ = true;
-      ring->defer_taskrun_ = (mode & IORING_SETUP_DEFER_TASKRUN) != 0;
       return ring;
     }
     if (error != EINVAL) break;
@@ -56,8 +57,14 @@ void IoRing::submit() {
   }
 }
 
+// With DEFER_TASKRUN what has happened becomes completions only when its issuer enters the kernel.
+bool IoRing::kernel_has_work() const {
+  constexpr unsigned kAny = IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW;
+  return (std::atomic_ref(*ring_.sq.kflags).load(std::memory_order_relaxed) & kAny) != 0;
+}
+
 std::size_t IoRing::reap(std::span<RingCompletion> out) {
-  if (defer_taskrun_) {
+  if (kernel_has_work()) {
     io_uring_submit_and_get_events(&ring_);
   } else if (io_uring_sq_ready(&ring_) > 0) {
     submit();

@@ -37,6 +37,7 @@ class IoRing {
   io_uring_sqe& prepare(Tag tag);
 
   /// Submits what is queued, lets deferred completions happen, and copies finished operations out.
+  /// Enters the kernel only if there is something to do.
   std::size_t reap(std::span<RingCompletion> out);
 
   /// Submits and sleeps until an operation finishes or `deadline` passes.
@@ -49,15 +50,13 @@ class IoRing {
   Status set_file(unsigned slot, int fd);                         ///< fd -1 clears the slot
   Status set_buffer(unsigned slot, std::span<std::byte> memory);  ///< an empty span clears it
 
-  [[nodiscard]] bool defers_taskrun() const { return defer_taskrun_; }
-
  private:
   IoRing() = default;
   void submit();
+  [[nodiscard]] bool kernel_has_work() const;
 
   io_uring ring_{};
   bool live_ = false;
-  bool defer_taskrun_ = false;
 };
 
 }  // namespace rnbd

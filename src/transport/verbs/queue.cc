@@ -67,7 +67,7 @@ Queue::Queue(CompletionChannel channel, CompletionQueue completions, QueuePair p
       pair_(std::move(pair)),
       connections_(connections) {}
 
-Queue::~Queue() = default;
+Queue::~Queue() { ibv_ack_cq_events(completions_.get(), unacknowledged_); }
 
 void Queue::tune() {
   ibv_qp_attr attributes{};
@@ -183,11 +183,9 @@ bool Queue::arm() {
 }
 
 void Queue::drain_signals() {
-  unsigned count = 0;
   ibv_cq* queue = nullptr;
   void* context = nullptr;
-  while (ibv_get_cq_event(channel_.get(), &queue, &context) == 0) ++count;
-  if (count != 0) ibv_ack_cq_events(completions_.get(), count);
+  while (ibv_get_cq_event(channel_.get(), &queue, &context) == 0) ++unacknowledged_;
 }
 
 }  // namespace rnbd::transport::verbs

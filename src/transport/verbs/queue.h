@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The queue half of a connection: queue pair, completion queue and completion channel, all its own.
 // The control thread makes and destroys it; in between it belongs to the thread that posts and
-// polls. That thread allocates nothing, and takes no lock but those inside libibverbs.
+// polls. That thread allocates nothing and takes no lock.
 //
 // The first sign of a break (a completion that failed, a post that was refused) is kept in
 // failure() and told to the control thread, which alone may end the connection.
@@ -55,6 +55,9 @@ class Queue {
   CompletionQueue completions_;
   QueuePair pair_;
   Connections& connections_;
+  /// Signals taken: acknowledging takes a lock, so it is done once, for ibv_destroy_cq. Both sides
+  /// count modulo 2^32.
+  unsigned unacknowledged_ = 0;
   std::optional<Completion> early_;  ///< found by arm(), not handed out yet
   std::atomic<const char*> failure_ = nullptr;
 };
