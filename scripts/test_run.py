@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LOGS = ROOT / "build/test"
 TAIL_LINES = 40
 BUILD_SECONDS, TEST_SECONDS = 2400, 900
+FUZZ_SECONDS = 8
 GUESTS_AT_ONCE = 2
 SANITIZERS = {
     "ASAN_OPTIONS": "detect_leaks=1",
@@ -31,12 +32,12 @@ SANITIZERS = {
 }
 TSAN_TARGETS = ("unit_tests", "storage_tests", "contract_tests", "sim_tests")
 
+FUZZER = re.compile(r"^(\w+): (\d+ inputs, nothing found|FOUND)", re.MULTILINE)
 GTEST_CASE = re.compile(r"^\[ +(OK|SKIPPED|FAILED) +\] (\S+?)(?:, where .*)? \(\d+ ms\)$")
 GTEST_REASON = re.compile(r": Skipped$")
 GTEST_TOTAL = re.compile(r"^\[  PASSED  \] (\d+) tests?\.$")
 UNITTEST_TOTAL = re.compile(r"^Ran (\d+) tests? in ")
 UNITTEST_BAD = re.compile(r"^FAILED \((.*)\)$")
-EXCLUDED = re.compile(r"^not run: (.+?): (.+)$")
 
 
 @dataclass
@@ -47,7 +48,6 @@ class Cases:
     failed: int = 0
     names: set[str] = field(default_factory=set)  # of what passed, as far as the log says
     skipped: dict[str, str] = field(default_factory=dict)  # to the reason
-    excluded: dict[str, str] = field(default_factory=dict)
 
     def text(self) -> str:
         counts = ((self.passed, "passed"), (self.failed, "failed"), (len(self.skipped), "skipped"))
@@ -79,11 +79,15 @@ def read_log(text: str) -> Cases:
             bad = sum(int(number) for number in re.findall(r"=(\d+)", found[1]))
             cases.passed -= bad
             cases.failed += bad
-        elif found := EXCLUDED.match(line):
-            cases.excluded[found[1]] = found[2]
     cases.passed = max(cases.passed, totals)  # --gtest_brief names nothing that passes
     cases.skipped = {name: why for name, why in cases.skipped.items() if name not in cases.names}
     return cases
+
+
+def read_fuzzers(text: str) -> Cases:
+    """What scripts/fuzz.py prints, a line a fuzzer."""
+    verdicts = [verdict for _, verdict in FUZZER.findall(text)]
+    return Cases(passed=sum(verdict != "FOUND" for verdict in verdicts), failed=verdicts.count("FOUND"))
 
 
 def read_ctest(report: Path) -> Cases:
@@ -137,9 +141,8 @@ class Run:
         """Says what did not run, and the sums."""
         total = self.total
         left = {name: why for name, why in total.skipped.items() if name not in total.names}
-        unrun = total.excluded | left
-        for reason in sorted(set(unrun.values())):
-            names = sorted(name for name, why in unrun.items() if why == reason)
+        for reason in sorted(set(left.values())):
+            names = sorted(name for name, why in left.items() if why == reason)
             print(textwrap.fill(f"skipped ({reason}): {', '.join(names)}", 120, subsequent_indent="    "))
         if os.environ.get("CI") == "true":
             for name in sorted(self.guest_skips.keys() & left.keys()):
@@ -158,7 +161,6 @@ class Run:
         self.total.failed += cases.failed
         self.total.names |= cases.names
         self.total.skipped |= cases.skipped
-        self.total.excluded |= cases.excluded
         if guest:
             self.guest_skips |= cases.skipped
 
@@ -251,6 +253,7 @@ def everything(run: Run, fast: bool) -> None:
                 run.step(f"tsan {target}", [f"build/tsan/bin/{target}"], TEST_SECONDS, read_log)
         else:
             run.cannot("tests tsan", "its build failed")
+        run.step("fuzz", ["scripts/fuzz.py", "--seconds", FUZZ_SECONDS], BUILD_SECONDS, read_fuzzers)
         if kernels and kernels.result():
             guests(run, built)
 

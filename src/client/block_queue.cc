@@ -144,6 +144,7 @@ BlockQueue::Step BlockQueue::admit(const NbdRequest& request) {
     return Step::Again;
   }
   const IoPlan plan = plan_io(request, shape_);
+  const bool ranged = plan.kind != IoKind::Flush;
   head_ = free_slots_.back();
   free_slots_.pop_back();
   Request& head = requests_[head_];
@@ -154,8 +155,8 @@ BlockQueue::Step BlockQueue::admit(const NbdRequest& request) {
           .error = closed_ ? EIO : plan.error,
           .operation = plan.operation,
           .cookie = request.cookie,
-          .offset = request.offset,
-          .length = plan.kind == IoKind::Flush ? 0 : request.length};
+          .offset = ranged ? request.offset : 0,
+          .length = ranged ? request.length : 0};
   if (head.error == 0 && permits_for(head) > permits_.size()) {
     log::error("a read of {} bytes needs more than the {} chunks there are: EIO", head.length,
                permits_.size());

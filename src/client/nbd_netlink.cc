@@ -23,6 +23,8 @@
 #include <netlink/socket.h>
 #include <sys/socket.h>
 
+#include "client/nbd_answer.h"
+
 namespace rnbd::client {
 namespace {
 
@@ -30,10 +32,6 @@ struct FreeMessage {
   void operator()(nl_msg* message) const { nlmsg_free(message); }
 };
 using Message = std::unique_ptr<nl_msg, FreeMessage>;
-
-struct FreeCallbacks {
-  void operator()(nl_cb* callbacks) const { nl_cb_put(callbacks); }
-};
 
 /// libnl's own error numbers, where it fails before the kernel has spoken.
 int to_errno(int nl_error) {
@@ -98,74 +96,7 @@ class Request {
   bool ok_ = true;
 };
 
-/// How the kernel answered one request.
-struct Answer {
-  bool complete = false;  ///< acknowledged or refused
-  int error = 0;          ///< errno of the refusal
-  std::string reason;     ///< the kernel's words about it, if it had any
-  std::function<void(std::span<nlattr*>)> on_data;
-};
-
-int on_ack(nl_msg*, void* argument) {
-  static_cast<Answer*>(argument)->complete = true;
-  return NL_STOP;
-}
-
-/// Netlink's alignment; its macros do not survive -Wsign-conversion.
-constexpr std::size_t aligned(std::size_t length) { return (length + 3) & ~std::size_t{3}; }
-
-constexpr std::size_t kMessageHeader = aligned(sizeof(nlmsghdr));
-constexpr std::size_t kAttributeHeader = aligned(sizeof(nlattr));
-
-/// The text the kernel may append to a refusal (NETLINK_EXT_ACK).
-std::string extended_reason(const nlmsgerr& refusal) {
-  const auto* bytes = reinterpret_cast<const std::byte*>(&refusal);
-  nlmsghdr header{};
-  std::memcpy(&header, bytes - kMessageHeader, sizeof header);
-  if ((header.nlmsg_flags & NLM_F_ACK_TLVS) == 0) return {};
-  // Behind the refusal comes the request it refuses, unless that was left out.
-  std::size_t skip = sizeof refusal;
-  if ((header.nlmsg_flags & NLM_F_CAPPED) == 0) {
-    if (refusal.msg.nlmsg_len < sizeof(nlmsghdr)) return {};
-    skip += refusal.msg.nlmsg_len - sizeof(nlmsghdr);
-  }
-  skip = aligned(skip);
-  const std::size_t length = header.nlmsg_len - kMessageHeader;
-  if (length <= skip) return {};
-  // Not nla_find(): it wants a pointer it may write through.
-  std::span<const std::byte> rest(bytes + skip, length - skip);
-  while (rest.size() >= sizeof(nlattr)) {
-    nlattr attribute{};
-    std::memcpy(&attribute, rest.data(), sizeof attribute);
-    if (attribute.nla_len < sizeof attribute || attribute.nla_len > rest.size()) break;
-    if ((attribute.nla_type & NLA_TYPE_MASK) == NLMSGERR_ATTR_MSG) {
-      const auto* text = reinterpret_cast<const char*>(rest.data() + kAttributeHeader);
-      return {text, ::strnlen(text, attribute.nla_len - kAttributeHeader)};
-    }
-    rest = rest.subspan(std::min<std::size_t>(aligned(attribute.nla_len), rest.size()));
-  }
-  return {};
-}
-
-int on_refusal(sockaddr_nl*, nlmsgerr* refusal, void* argument) {
-  auto& answer = *static_cast<Answer*>(argument);
-  answer.complete = true;
-  answer.error = -refusal->error;
-  answer.reason = extended_reason(*refusal);
-  return NL_STOP;
-}
-
-int on_data(nl_msg* message, void* argument) {
-  auto& answer = *static_cast<Answer*>(argument);
-  std::array<nlattr*, NBD_ATTR_MAX + 1> attributes{};
-  if (answer.on_data &&
-      genlmsg_parse(nlmsg_hdr(message), 0, attributes.data(), NBD_ATTR_MAX, nullptr) == 0) {
-    answer.on_data(attributes);
-  }
-  return NL_OK;
-}
-
-std::unexpected<Error> refused(const Answer& answer, std::string_view doing) {
+std::unexpected<Error> refused(const NbdAnswer& answer, std::string_view doing) {
   std::string message(doing);
   if (answer.error == EPERM) message += " (it takes CAP_SYS_ADMIN)";
   if (!answer.reason.empty()) message += fmt::format(" (the kernel: {})", answer.reason);
@@ -174,13 +105,10 @@ std::unexpected<Error> refused(const Answer& answer, std::string_view doing) {
 
 /// Sends `request` and waits until the kernel has acknowledged or refused it.
 Status exchange(nl_sock* socket, const Request& request, std::string_view doing,
-                Answer answer = {}) {
+                NbdAnswer answer = {}) {
   if (!request.ok()) return fail(ENOMEM, fmt::format("{}: the message is too long", doing));
-  const std::unique_ptr<nl_cb, FreeCallbacks> callbacks(nl_cb_alloc(NL_CB_DEFAULT));
+  const Callbacks callbacks = collect_into(answer);
   if (callbacks == nullptr) return fail(ENOMEM, std::string(doing));
-  nl_cb_set(callbacks.get(), NL_CB_ACK, NL_CB_CUSTOM, on_ack, &answer);
-  nl_cb_set(callbacks.get(), NL_CB_VALID, NL_CB_CUSTOM, on_data, &answer);
-  nl_cb_err(callbacks.get(), NL_CB_CUSTOM, on_refusal, &answer);
   int result = nl_send_auto(socket, request.get());
   while (result >= 0 && !answer.complete) result = nl_recvmsgs(socket, callbacks.get());
   if (answer.error != 0) return refused(answer, doing);
@@ -199,19 +127,6 @@ Status check_times(std::uint64_t timeout_s, std::uint64_t dead_conn_timeout_s) {
                                     dead_conn_timeout_s, kNbdMaxDeadConnTimeout));
   }
   return {};
-}
-
-void read_devices(nlattr* list, std::vector<NbdDeviceStatus>& devices) {
-  nlattr* item = nullptr;
-  int remaining = 0;
-  nla_for_each_nested(item, list, remaining) {
-    std::array<nlattr*, NBD_DEVICE_ATTR_MAX + 1> attributes{};
-    if (nla_parse_nested(attributes.data(), NBD_DEVICE_ATTR_MAX, item, nullptr) != 0) continue;
-    nlattr* index = attributes[NBD_DEVICE_INDEX];
-    nlattr* connected = attributes[NBD_DEVICE_CONNECTED];
-    if (index == nullptr || connected == nullptr) continue;
-    devices.push_back({nla_get_u32(index), nla_get_u8(connected) != 0});
-  }
 }
 
 }  // namespace
@@ -257,7 +172,7 @@ Result<std::uint32_t> NbdNetlink::connect(const NbdDeviceConfig& config) {
   request.put_sockets(config.sockets);
 
   std::optional<std::uint32_t> index;
-  Answer answer;
+  NbdAnswer answer;
   answer.on_data = [&index](std::span<nlattr*> attributes) {
     if (attributes[NBD_ATTR_INDEX] != nullptr) index = nla_get_u32(attributes[NBD_ATTR_INDEX]);
   };
@@ -298,10 +213,10 @@ Result<std::vector<NbdDeviceStatus>> NbdNetlink::status(std::optional<std::uint3
   Request request(family_, NBD_CMD_STATUS);
   if (index) request.put_u32(NBD_ATTR_INDEX, *index);
   std::vector<NbdDeviceStatus> devices;
-  Answer answer;
+  NbdAnswer answer;
   answer.on_data = [&devices](std::span<nlattr*> attributes) {
     if (nlattr* list = attributes[NBD_ATTR_DEVICE_LIST]; list != nullptr) {
-      read_devices(list, devices);
+      devices = read_devices(list);
     }
   };
   if (Status done = exchange(socket_.get(), request, "cannot list nbd devices", std::move(answer));

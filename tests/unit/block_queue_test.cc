@@ -50,8 +50,9 @@ TEST(BlockQueue, SendsWhatAKernelClientWouldSend) {
   bench.kernel->flush();
   bench.kernel->trim(4096, 8192);
   bench.kernel->write_zeroes(8192, 4096);
+  bench.kernel->send(NbdCommand::Flush, 0, 8192, 512);  // of no place, whatever it says
   bench.run();
-  ASSERT_EQ(bench.channel.seen.size(), 5U);
+  ASSERT_EQ(bench.channel.seen.size(), 6U);
   const auto expect = [&](std::size_t i, std::uint32_t rw, std::uint64_t sector, std::uint32_t size,
                           std::uint32_t data, rtrs::Direction direction) {
     const auto& one = bench.channel.seen[i];
@@ -68,6 +69,7 @@ TEST(BlockQueue, SendsWhatAKernelClientWouldSend) {
   expect(2, 0x302, 0, 0, 0, rtrs::Direction::Read);
   expect(3, 0x003, 8, 8192, 0, rtrs::Direction::Write);
   expect(4, 0x005, 16, 4096, 0, rtrs::Direction::Write);
+  expect(5, 0x302, 0, 0, 0, rtrs::Direction::Read);
   EXPECT_EQ(bench.kernel->unanswered(), 0U);
 }
 

@@ -226,6 +226,7 @@ TEST(Handshake, RefusesDescriptorsThatDoNotAddUp) {
   EXPECT_TRUE(refused(info_response({descriptor(0, 7, 511)})));
   EXPECT_TRUE(refused(info_response({descriptor(0, 7, 512), descriptor(0, 7, 1)})));
   EXPECT_TRUE(refused(info_response({descriptor(0, 7, 0)})));
+  EXPECT_TRUE(refused(info_response({descriptor(UINT64_MAX - 4096, 7, 512)})));
   auto odd = descriptor(0, 7, 512);
   odd.length = odd.length - 1;
   EXPECT_TRUE(refused(info_response({odd})));

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <limits>
 
 #include <fmt/format.h>
 
@@ -122,6 +123,9 @@ Result<std::vector<transport::RemoteMemory>> parse_info_response(
         length / parameters.chunk_size() > parameters.queue_depth - chunks.size()) {
       return fail(EPROTO, fmt::format("descriptor {} of {} bytes does not fit chunks of {}", i,
                                       length, parameters.chunk_size()));
+    }
+    if (descriptor.address > std::numeric_limits<std::uint64_t>::max() - length) {
+      return fail(EPROTO, fmt::format("descriptor {} goes beyond the last address", i));
     }
     for (std::uint32_t offset = 0; offset < length; offset += parameters.chunk_size()) {
       chunks.push_back({descriptor.address + offset, descriptor.key});

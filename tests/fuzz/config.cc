@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+// The server's configuration file: read, or refused with a place and a reason.
+#include <cstdint>
+#include <cstdio>
+#include <string>
+#include <unistd.h>
+
+#include <sys/mman.h>
+
+#include "common/assert.h"
+#include "fuzz/input.h"
+#include "server/config_file.h"
+
+using namespace rnbd;
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  static const int file = ::memfd_create("config", 0);
+  static const std::string path = "/proc/self/fd/" + std::to_string(file);
+  RNBD_ASSERT(::ftruncate(file, 0) == 0);
+  RNBD_ASSERT(::pwrite(file, data, size, 0) == static_cast<ssize_t>(size));
+  server::DaemonOptions options;
+  const Status loaded = server::load_config(path, options);
+  if (!loaded) RNBD_ASSERT(loaded.error().code == EINVAL && !loaded.error().message.empty());
+  return 0;
+}

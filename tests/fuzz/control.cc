@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+// The control socket: requests as a daemon reads them, replies as a command does.
+#include <cstdint>
+
+#include "common/assert.h"
+#include "common/control/messages.h"
+#include "common/control/verbs.h"
+#include "fuzz/input.h"
+
+using namespace rnbd;
+using namespace rnbd::control;
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  fuzz::Input input(data, size);
+  const std::string line = fuzz::text(input.rest());
+  if (const auto request = decode_request(line)) {
+    RNBD_ASSERT(request->args.is_object());
+    static_cast<void>(read_map_args(request->args));
+    static_cast<void>(read_unmap_args(request->args));
+    // What was understood can be said, and is understood again.
+    if (const auto said = encode(*request)) {
+      const auto again = decode_request(std::string_view(*said).substr(0, said->size() - 1));
+      RNBD_ASSERT(again && again->verb == request->verb && again->args == request->args);
+    }
+  }
+  const Outcome outcome = decode_reply(line);
+  if (outcome) {
+    static_cast<void>(read_map_result(*outcome));
+    static_cast<void>(check_list_result(*outcome));
+  }
+  const std::string said = encode(outcome);
+  RNBD_ASSERT(said.size() <= kMaxReplyLine && said.find('\n') == said.size() - 1);
+  return 0;
+}
