@@ -26,6 +26,8 @@ readonly vm=(
     ibverbs-providers ibverbs-utils rdmacm-utils
     fio nbd-client qemu-utils
     e2fsprogs xfsprogs dosfstools fdisk parted
+    gcc make libelf1 xz-utils # for the kernel's RNBD modules
+    tcpdump
 )
 readonly tidy=(clang-tidy-19 clang-format-19 clang-19 libclang-rt-19-dev)
 

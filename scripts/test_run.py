@@ -235,7 +235,7 @@ def everything(run: Run, fast: bool) -> None:
         kernels = None
         if not fast:
             # The network's work, while the compiler has the processors.
-            words = "tests/vm/prepare && tests/vm/prepare --kernel 6.12"
+            words = "tests/vm/prepare --kernel-rnbd && tests/vm/prepare --kernel 6.12 --kernel-rnbd"
             kernels = background.submit(run.step, "guest kernels", ["bash", "-c", words], BUILD_SECONDS)
         built = {"release": build(run, "release")}
         if built["release"]:

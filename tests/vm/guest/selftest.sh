@@ -39,6 +39,7 @@ hangs() {
 
 complains() {
     echo "WARNING: as a kernel would say" > /dev/kmsg
+    echo "a resource leaked" > /dev/kmsg
     echo "BUG: one that is known" > /dev/kmsg
 }
 

@@ -7,8 +7,9 @@
       <kernel release>/kernel         the kernel
       <kernel release>/lib/modules/   its modules, after depmod: shared over the guest's /lib/modules
       <kernel release>/initramfs-<digest>.gz
+      <kernel release>/rnbd-<version>-<digest>/   the kernel's own RNBD, when asked for: rnbd_modules.py
 
-A kernel directory appears by one rename, an initramfs too and under a name made from what went into it: whoever sees
+A kernel directory appears by one rename, what is in it too and under a name made from what went into it: whoever sees
 one sees a whole one, and a run that has started keeps its files whatever a later `prepare` does.
 """
 
@@ -61,7 +62,7 @@ def prepare(kernel: str | None = None, update: bool = False, say=print) -> BootF
     """
     cache = cache_dir()
     cache.mkdir(parents=True, exist_ok=True)
-    with _locked(cache / "lock"):
+    with locked(cache / "lock"):
         record = cache / f"kernel-{kernel or 'default'}.json"
         wanted = json.loads(record.read_text()) if record.exists() and not update else None
         if wanted is None or not (cache / wanted["release"]).exists():
@@ -78,7 +79,8 @@ def prepare(kernel: str | None = None, update: bool = False, say=print) -> BootF
 
 
 @contextlib.contextmanager
-def _locked(path: Path):
+def locked(path: Path):
+    """Hold the lock file while the block runs; waits for whoever has it."""
     with open(path, "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # bounded by the holder's own bounds on apt-get and dpkg-deb
         yield
@@ -86,23 +88,31 @@ def _locked(path: Path):
 
 def _newest_kernel(series: str | None, cache: Path, say) -> dict:
     """Have the newest kernel of the series in the cache; what it is."""
-    try:
+
+    def fetch() -> dict:
         wanted = _resolve(series)
         _fetch_kernel(wanted, cache / wanted["release"], say)
+        return wanted
+
+    return with_fresh_lists(fetch, say)
+
+
+def with_fresh_lists(action, say):
+    """What `action` returns; tried again after apt-get update if it fails and we may do that."""
+    try:
+        return action()
     except BenchError as error:
         if os.geteuid() != 0:
             raise
         say(f"vm: {error}\nvm: trying again after apt-get update")
-        _run(["apt-get", "update"], "refreshing the package lists", seconds=APT_SECONDS)
-        wanted = _resolve(series)
-        _fetch_kernel(wanted, cache / wanted["release"], say)
-    return wanted
+        run(["apt-get", "update"], "refreshing the package lists", seconds=APT_SECONDS)
+        return action()
 
 
 def _resolve(series: str | None) -> dict:
     """Ask apt which image package the meta package stands for."""
     meta = f"linux-image-{series}-amd64" if series else "linux-image-amd64"
-    shown = _run(["apt-cache", "--no-all-versions", "show", meta], "asking apt for the kernel", check=False).stdout
+    shown = run(["apt-cache", "--no-all-versions", "show", meta], "asking apt for the kernel", check=False).stdout
     found = re.search(r"^Depends:.*?\b(linux-image-(\S+-amd64))(?: \(= ([^)]+)\))?", shown, re.MULTILINE)
     if not found:
         raise BenchError(
@@ -119,7 +129,7 @@ def _fetch_kernel(wanted: dict, home: Path, say) -> None:
     say(f"vm: fetching {wanted['package']} {wanted['version']}")
     with tempfile.TemporaryDirectory(dir=home.parent, prefix="unpack-") as scratch:
         package = wanted["package"] if wanted["version"] == "newest" else f"{wanted['package']}={wanted['version']}"
-        _run(
+        run(
             ["apt-get", "-o", "APT::Sandbox::User=root", "download", package],
             "downloading the kernel (apt-get update helps if its version is gone from the archive)",
             cwd=scratch,
@@ -127,12 +137,12 @@ def _fetch_kernel(wanted: dict, home: Path, say) -> None:
         )
         archive = next(Path(scratch).glob("*.deb"))
         tree = Path(scratch) / "tree"
-        _run(["dpkg-deb", "-x", archive, tree], "unpacking the kernel", seconds=UNPACK_SECONDS)
+        run(["dpkg-deb", "-x", archive, tree], "unpacking the kernel", seconds=UNPACK_SECONDS)
         made = Path(scratch) / "made"
         made.mkdir()
         (made / "kernel").write_bytes(_unpacked((tree / f"boot/vmlinuz-{wanted['release']}").read_bytes()))
         (tree / "lib").rename(made / "lib")
-        _run(["depmod", "-b", made, wanted["release"]], "indexing the modules", seconds=UNPACK_SECONDS)
+        run(["depmod", "-b", made, wanted["release"]], "indexing the modules", seconds=UNPACK_SECONDS)
         made.rename(home)
 
 
@@ -230,7 +240,9 @@ def _write(path: Path, text: str) -> None:
     partial.rename(path)
 
 
-def _run(command: list, doing: str, cwd: str | None = None, seconds: int = 60, check: bool = True):
+def run(command: list, doing: str, cwd: str | None = None, seconds: int = 60, check: bool = True):
+    """Run a command for at most `seconds`; a BenchError that says what was being done if it cannot be run or, with
+    `check`, fails."""
     # Where depmod is; not everybody has it in the PATH.
     environment = os.environ | {"PATH": os.environ.get("PATH", "/usr/bin:/bin") + ":/usr/sbin:/sbin"}
     try:

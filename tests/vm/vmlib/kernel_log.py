@@ -6,6 +6,7 @@ from pathlib import Path
 
 COMPLAINT = re.compile(
     r"Kernel panic|\bBUG\b|kernel BUG|\bOops\b|WARNING:|general protection fault|Unable to handle kernel"
+    r"|\bleaked\b|ref leak"
 )
 SHOWN_LINES = 12
 
