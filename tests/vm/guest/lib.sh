@@ -43,22 +43,31 @@ vm_wait() { # NAME [SECONDS=60]: wait until either guest has done `vm_signal NAM
     vm_wait_until "${2:-60}" test -e "/shared/signal.$1"
 }
 
-vm_link() { # GUEST LINK on|off: have the host plug in or pull the link's cable at GUEST
-    # GUEST sees its carrier go; the other end only that nothing comes through any more, in either direction.
+vm_ask() { # WORD…: have the host do it
     local id=$BASHPID.$RANDOM answer
-    exec {vm_lock}> /run/vm_link.lock
+    exec {vm_lock}> /run/vm_ask.lock
     flock -w 30 "$vm_lock" # a port can be opened once at a time
     exec {vm_port}<> /dev/virtio-ports/vm.request
-    echo "link $id $1 $2 $3" >&"$vm_port"
+    echo "$1 $id ${*:2}" >&"$vm_port"
     # An answer to a request that was given up on may come first; it has another id.
     while read -rt 20 -u "$vm_port" answer; do
         [[ $answer == "$id "* ]] && break
     done
     exec {vm_port}>&- {vm_lock}>&-
     [[ ${answer:-} == "$id ok" ]] || {
-        echo "vm_link $*: ${answer:-no answer}" >&2
+        echo "vm_ask $*: ${answer:-no answer}" >&2
         return 1
     }
+}
+
+vm_link() { # GUEST LINK on|off: have the host plug in or pull the link's cable at GUEST
+    # GUEST sees its carrier go; the other end only that nothing comes through any more, in either direction.
+    vm_ask link "$@"
+}
+
+vm_pause() { # GUEST on|off: have the host stop the other GUEST's processors, or let them go on
+    # It answers nothing meanwhile, and its clock stands still: it does not know.
+    vm_ask pause "$@"
 }
 
 # --- Modules ---------------------------------------------------------------------------------------------------------

@@ -92,6 +92,12 @@ linked() {
     vm_link b 0 on
     vm_wait_until 10 reaches 0
     fail_to vm_link b 7 off
+    vm_step "b paused"
+    vm_pause b on
+    fail_to reaches 0
+    vm_pause b off
+    vm_wait_until 10 reaches 0
+    fail_to vm_pause c on
     vm_step "the host's tool"
     vm_signal cut
     vm_wait_until 20 carrier_gone

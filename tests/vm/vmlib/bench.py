@@ -165,6 +165,8 @@ class Bench:
                 self._say_verbose(f"guest {guest.name}: its script has started")
             elif len(words) == 5 and words[0] == "link":
                 guest.answer(f"{words[1]} {self._set_link(*words[2:])}")
+            elif len(words) == 4 and words[0] == "pause":
+                guest.answer(f"{words[1]} {self._pause(*words[2:])}")
             else:
                 self._say(f"guest {guest.name} asks for something unknown: {line}")
 
@@ -174,6 +176,16 @@ class Bench:
             return "usage: GUEST LINK on|off"
         try:
             qmp.set_link(self._results.path / name, int(link), state == "on")
+        except BenchError as error:
+            return str(error)
+        return "ok"
+
+    def _pause(self, name: str, state: str) -> str:
+        self._say_verbose(f"guest {name}: pause {state}")
+        if state not in ("on", "off") or name not in [guest.name for guest in self._guests]:
+            return "usage: GUEST on|off"
+        try:
+            qmp.execute(self._results.path / name, "stop" if state == "on" else "cont", {})
         except BenchError as error:
             return str(error)
         return "ok"
