@@ -28,8 +28,8 @@ same_as() { # NODE DISK
 }
 
 asked() { # WHAT PATTERN: the disk was asked for it
-    trace_end > "$RESULTS/trace"
-    grep -qE "$2" "$RESULTS/trace" || vm_fail "no $1 came to the disk, but: $(sort "$RESULTS/trace" | uniq -c)"
+    trace_end > "$RESULTS/trace-${1// /-}"
+    grep -qE "$2" "$RESULTS/trace-${1// /-}" || vm_fail "no $1 came to the disk, but: $(sort "$RESULTS/trace-${1// /-}" | uniq -c)"
 }
 
 operations() {
@@ -38,24 +38,24 @@ operations() {
     node=$(client_map "$1" /dev/sda)
     [[ $(blockdev --getsize64 "$node") == $((64 << 20)) ]] || vm_fail "size: $(blockdev --getsize64 "$node")"
     dd if=/dev/urandom of=/tmp/data bs=1M count=4 status=none
-    trace_begin /dev/sda
+    trace_begin
     dd if=/tmp/data of="$node" bs=512k oflag=direct status=none
     asked write '^W'
-    trace_begin /dev/sda
+    trace_begin
     blockdev --flushbufs "$node"
     dd if="$node" bs=512k count=8 iflag=direct status=none | cmp - /tmp/data
     asked read '^R'
-    trace_begin /dev/sda
+    trace_begin
     dd if=/dev/zero of="$node" bs=4k count=1 seek=1024 conv=fsync status=none
     asked flush '^F'
-    trace_begin /dev/sda
+    [[ $(< "/sys/block/${node#/dev/}/queue/fua") == 1 && $(< /sys/block/sda/queue/fua) == 1 ]] || vm_fail "no FUA"
+    trace_begin
     dd if=/dev/zero of="$node" bs=4k count=1 seek=1025 oflag=direct,dsync status=none
-    asked FUA '^F?WF|^F'
-    [[ $(< "/sys/block/${node#/dev/}/queue/fua") == "$(< /sys/block/sda/queue/fua)" ]] || vm_fail "FUA differs from the disk's"
-    trace_begin /dev/sda
+    asked FUA '^F?WF'
+    trace_begin
     blkdiscard -o $((1 << 20)) -l $((1 << 20)) "$node"
     asked discard '^D'
-    trace_begin /dev/sda
+    trace_begin
     blkdiscard -z -o $((2 << 20)) -l $((1 << 20)) "$node"
     asked "write of zeroes" '^[WN]'
     cmp -n $((1 << 20)) "$node" /dev/zero $((2 << 20)) 0
@@ -120,6 +120,28 @@ access_modes() {
     vm_wait_until 10 server_has_nothing
 }
 
+server_goes() { # both ways of ending it, and both orders
+    vm_step "$1: the server goes first, comes back"
+    local node depth
+    node=$(client_map "$1" /dev/ram0)
+    dd if=/tmp/data of="$node" bs=1M count=4 oflag=direct status=none
+    server_stop KILL
+    vm_wait_until 20 client_state_is "$node" closed
+    server_start "$2"
+    client_reconnect "$1"
+    vm_wait_until 90 client_state_is "$node" open
+    dd if="$node" bs=1M count=4 iflag=direct status=none | cmp - /tmp/data
+    dd if=/dev/zero of="$node" bs=1M count=1 oflag=direct status=none
+    cmp -n $((1 << 20)) /dev/ram0 /dev/zero
+    server_stop
+    vm_wait_until 20 client_state_is "$node" closed
+    client_unmap_closed "$node"
+    server_start "$2"
+    node=$(client_map "$1" /dev/ram0)
+    cmp -n $((1 << 20)) "$node" /dev/zero
+    client_unmap "$node"
+}
+
 many_times() {
     vm_step "$1: mapped and unmapped $cycles times"
     local node round
@@ -136,6 +158,7 @@ vm_rxe_loopback
 vm_wait_until 20 test -b /dev/sda
 tree=$(dirname "$(readlink -f "$0")")
 mkdir -p /mnt/rnbd
+trace_start /dev/sda
 client_start
 for invalidate in yes no; do
     session=$client_side-$server_side-$invalidate
@@ -143,6 +166,7 @@ for invalidate in yes no; do
     operations "$session"
     integrity "$session"
     access_modes "$session"
+    server_goes "$session" "$invalidate"
     many_times "$session"
     server_stop
 done

@@ -36,7 +36,7 @@ server_stop() { # [SIGNAL=TERM]: for ours; the kernel's is unloaded
         server_pid=
     else
         kill "-$1" "$server_pid"
-        wait "$server_pid" || true
+        wait "$server_pid" 2> /dev/null || true
         server_pid=
     fi
 }
@@ -54,9 +54,13 @@ server_devices() { # prints DISK SESSION MODE of all that is open
     fi
 }
 
+server_sessions() { # prints how many ours has, by the log of its present life
+    awk '/ serving / { up = 0 } / is up on / { ++up } / is gone$/ { --up } END { print up + 0 }' "$RESULTS/server.log"
+}
+
 server_has_nothing() { # no session, no device
     if [[ $server_side == ours ]]; then
-        [[ -z $(rnbd-server list --noheaders) && $(grep -c 'is up on' "$RESULTS/server.log") == $(grep -c 'is gone' "$RESULTS/server.log") ]]
+        [[ -z $(rnbd-server list --noheaders) && $(server_sessions) == 0 ]]
     else
         ! compgen -G "$server_ctl/devices/*" && ! compgen -G '/sys/class/rtrs-server/*'
     fi > /dev/null
@@ -101,6 +105,23 @@ client_unmap() { # NODE
     fi
 }
 
+client_unmap_closed() { # NODE, whose server is away
+    if [[ $client_side == ours ]]; then
+        rnbd-client unmap "$1" --force
+    else
+        client_unmap "$1"
+    fi
+}
+
+client_reconnect() { # SESSION: not to wait for the kernel's 30 s between two attempts; ours finds out by itself
+    [[ $client_side == ours ]] || kernel_reconnect "$1"
+}
+
+kernel_reconnect() { # SESSION
+    local paths=(/sys/class/rtrs-client/"$1"/paths/*)
+    vm_wait_until 60 eval "(echo 1 > '${paths[0]}/reconnect') 2> /dev/null"
+}
+
 client_state() { # NODE: open or closed
     if [[ $client_side == ours ]]; then
         rnbd-client list --noheaders | awk -v node="$1" '$1 == node { print $4 }'
@@ -132,16 +153,23 @@ client_refused() { # ERRNO COMMAND…: it fails with this errno, in the words of
 
 # --- What a disk was asked to do -----------------------------------------------------------------------------------------
 
-trace_begin() { # DISK: note the requests that come to it
-    local major minor
+trace_start() { # DISK: note the requests that come to it from now on, between trace_begin and trace_end
+    # Once a guest: switching an event on and off patches the kernel's code each time, and under emulation that has
+    # been seen to stop a machine for good.
+    local events=/sys/kernel/tracing major minor
     read -r major minor <<< "$(stat -c '0x%t 0x%T' "$1")"
-    mountpoint -q /sys/kernel/tracing || mount -t tracefs tracefs /sys/kernel/tracing
-    echo "dev == $((major << 20 | minor))" > /sys/kernel/tracing/events/block/block_bio_queue/filter
+    mount -t tracefs tracefs "$events"
+    echo 0 > "$events/tracing_on"
+    echo "dev == $((major << 20 | minor))" > "$events/events/block/block_bio_queue/filter"
+    echo 1 > "$events/events/block/block_bio_queue/enable"
+}
+
+trace_begin() {
     : > /sys/kernel/tracing/trace
-    echo 1 > /sys/kernel/tracing/events/block/block_bio_queue/enable
+    echo 1 > /sys/kernel/tracing/tracing_on
 }
 
 trace_end() { # prints a line of flags for each request: F before the letter: flush first; behind it: FUA; D: discard
-    echo 0 > /sys/kernel/tracing/events/block/block_bio_queue/enable
+    echo 0 > /sys/kernel/tracing/tracing_on
     awk '/block_bio_queue:/ { for (i = 1; i < NF; i++) if ($i == "block_bio_queue:") print $(i + 2) }' /sys/kernel/tracing/trace
 }
