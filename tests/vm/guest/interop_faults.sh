@@ -1,0 +1,160 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# Two hosts, ours (a) and one with the kernel's RNBD (b); each is the other's client and server, at the same time. The
+# daemons stop, the machine stops, the server goes, and everything comes back. Run with --guests 2 --kernel-rnbd.
+#
+#   interop_faults.sh [patient]     patient: the kernel finds out and comes back by itself, which takes a minute longer
+set -euo pipefail
+source "$VM_LIB"
+source "$(dirname "$0")/pair.sh"
+source "$(dirname "$0")/sides.sh"
+
+patient=${1:-}
+# Beyond the kernel's heartbeat, which takes 30 to 35 s to miss five.
+readonly notice_seconds=60
+
+on_b() { # STEP: have b do it
+    vm_signal "$1"
+    vm_wait "$1-done" "${2:-120}"
+}
+
+# --- b: the kernel's ---------------------------------------------------------------------------------------------------
+
+await() { # STEP: a wants it
+    vm_wait "$1" 400
+    vm_step "$1"
+}
+
+its_state_is() { client_state_is "$node" "$1"; }
+hears_of_client() { compgen -G '/sys/class/rtrs-server/ours/paths/*' > /dev/null; }
+misses_client() { ! hears_of_client; }
+same_as_before() { dd if="$node" bs=1M count=8 iflag=direct status=none | cmp - /shared/data; }
+
+comes_back() { # the kernel's client does, 31 s after it noticed, or at once if it is told to
+    [[ $patient ]] || kernel_reconnect kern
+    vm_wait_until 100 its_state_is open
+    same_as_before
+}
+
+kernel_host() {
+    client_side=kernel server_side=kernel server_address=$(vm_address a 0)
+    vm_load_modules brd,rd_nr=1,rd_size=65536
+    server_start yes
+    client_start
+    vm_signal kernel-up
+
+    await map
+    node=$(client_map kern /dev/ram0)
+    dd if=/shared/data of="$node" bs=1M oflag=direct status=none
+    vm_signal map-done
+
+    await notice
+    vm_wait_until "$notice_seconds" misses_client
+    vm_step "the kernel's server has given our client up"
+    vm_wait_until "$notice_seconds" its_state_is closed
+    vm_step "the kernel's client has given our server up"
+    ! dd if="$node" of=/dev/null bs=4k count=1 iflag=direct 2> /dev/null || vm_fail "it reads from nobody"
+    vm_signal notice-done
+
+    await return
+    comes_back
+    vm_wait_until 100 hears_of_client
+    vm_signal return-done
+
+    await reload
+    if [[ $patient ]]; then
+        vm_wait_until 100 its_state_is closed
+        vm_wait_until 100 hears_of_client
+    fi
+    comes_back
+    server_stop
+    vm_signal reload-gone
+    vm_wait reload-again 100
+    server_start yes
+    vm_signal reload-done
+
+    await end
+    client_unmap "$node"
+    client_stop
+    vm_wait_until 60 misses_client
+    server_stop
+    rmmod rtrs-core
+    vm_signal end-done
+    vm_wait over 100
+}
+
+# --- a: ours -----------------------------------------------------------------------------------------------------------
+
+state_is() { client_state_is "$node" "$1"; }
+requests() { awk '{ print $1 + $5 }' "/sys/block/${node#/dev/}/stat"; }
+goes_on() { # fio does
+    local before
+    before=$(requests)
+    moved() { (($(requests) > before + 20)); }
+    vm_wait_until 60 moved
+}
+has_lost_kern() { (($(grep -c 'session kern is gone' "$RESULTS/server.log") > $1)); }
+lost() { grep -c 'session kern is gone' "$RESULTS/server.log" || true; }
+
+our_host() {
+    client_side=ours server_side=ours server_address=$(vm_address b 0)
+    vm_load_modules brd,rd_nr=1,rd_size=65536
+    dd if=/dev/urandom of=/shared/data bs=1M count=8 status=none
+    server_start yes
+    client_start
+    vm_wait kernel-up 100
+
+    vm_step "each maps a disk of the other"
+    node=$(client_map ours /dev/ram0)
+    on_b map
+    cmp -n $((8 << 20)) /dev/ram0 /shared/data
+    fio --name=faults --filename="$node" --direct=1 --ioengine=libaio --iodepth=16 --rw=randwrite --bsrange=4k-64k \
+        --size=32M --verify=crc32c --verify_fatal=1 --verify_backlog=64 --time_based --runtime=1000 \
+        --thinktime=20ms --thinktime_blocks=16 --output="$RESULTS/fio.log" &
+    fio_pid=$!
+    goes_on
+
+    vm_step "our daemons stop: SIGSTOP"
+    kill -STOP "$server_pid" "$client_pid"
+    on_b notice
+    kill -CONT "$server_pid" "$client_pid"
+    on_b return 200
+    vm_wait_until 60 state_is open
+    goes_on
+
+    vm_step "the kernel's machine stops"
+    local before
+    before=$(lost)
+    vm_pause b on
+    vm_wait_until "$notice_seconds" state_is closed
+    vm_step "our client has noticed"
+    vm_wait_until "$notice_seconds" has_lost_kern "$before"
+    vm_step "our server has noticed"
+    vm_pause b off
+
+    vm_step "the kernel's server goes, and comes back"
+    vm_signal reload
+    vm_wait reload-gone 200
+    vm_wait_until 30 state_is closed
+    vm_signal reload-again
+    vm_wait reload-done 60
+    vm_wait_until 60 state_is open
+    goes_on
+    client_refused EBUSY client_unmap "$node"
+    kill -INT "$fio_pid"
+    wait "$fio_pid" || true # it ends with 128 when it is told to end
+    grep -q 'err= 0' "$RESULTS/fio.log" || vm_fail "fio: $(< "$RESULTS/fio.log")"
+
+    vm_step "unmap, and the end"
+    client_unmap "$node"
+    on_b end
+    vm_wait_until 60 server_has_nothing
+    pair_stop
+    pair_no_errors_logged
+    vm_signal over
+}
+
+vm_rxe_links
+if [[ $GUEST == b ]]; then kernel_host; else our_host; fi
+vm_step "done"
