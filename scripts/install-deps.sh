@@ -25,7 +25,7 @@ readonly vm=(
     qemu-system-x86 busybox-static cpio kmod python3 util-linux mount iproute2
     ibverbs-providers ibverbs-utils rdmacm-utils
     fio nbd-client qemu-utils
-    e2fsprogs xfsprogs dosfstools fdisk parted
+    e2fsprogs xfsprogs dosfstools fdisk parted dmsetup mdadm
     gcc make libelf1 xz-utils # for the kernel's RNBD modules
     tcpdump
 )

@@ -70,6 +70,10 @@ vm_pause() { # GUEST on|off: have the host stop the other GUEST's processors, or
     vm_ask pause "$@"
 }
 
+vm_cut_power() { # GUEST: have the host pull the other GUEST's plug; for the run its script has ended with 0
+    vm_ask cut "$@"
+}
+
 # --- Modules ---------------------------------------------------------------------------------------------------------
 
 vm_load_modules() { # MODULE[,PARAMETER=VALUE…]…: modprobe each; for example: vm_load_modules nbd brd,rd_nr=2

@@ -167,6 +167,8 @@ class Bench:
                 guest.answer(f"{words[1]} {self._set_link(*words[2:])}")
             elif len(words) == 4 and words[0] == "pause":
                 guest.answer(f"{words[1]} {self._pause(*words[2:])}")
+            elif len(words) == 3 and words[0] == "cut":
+                guest.answer(f"{words[1]} {self._cut_power(words[2])}")
             else:
                 self._say(f"guest {guest.name} asks for something unknown: {line}")
 
@@ -188,6 +190,15 @@ class Bench:
             qmp.execute(self._results.path / name, "stop" if state == "on" else "cont", {})
         except BenchError as error:
             return str(error)
+        return "ok"
+
+    def _cut_power(self, name: str) -> str:
+        victim = next((guest for guest in self._guests if guest.name == name), None)
+        if victim is None or victim.has_ended():
+            return "usage: GUEST, which runs"
+        self._say_verbose(f"guest {name}: power off")
+        victim.exit_code = 0
+        victim.kill()
         return "ok"
 
     # --- How it went ---------------------------------------------------------------------------------------------
