@@ -8,12 +8,8 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
-#include <ifaddrs.h>
 #include <iostream>
 #include <memory>
-#include <net/if.h>
-#include <netdb.h>
-#include <netinet/in.h>
 #include <poll.h>
 #include <string>
 #include <unistd.h>
@@ -25,6 +21,7 @@
 #include <sys/syscall.h>
 
 #include "contract/fabric_contract.h"
+#include "contract/own_addresses.h"
 #include "contract/peer.h"
 #include "transport/verbs/fabric.h"
 
@@ -33,28 +30,7 @@ namespace {
 
 using transport::verbs::VerbsFabric;
 
-constexpr std::uint16_t kPort = 12340;
-
-/// "ip:10.9.0.1" for each IPv4 address, and for each IPv6 address that needs no interface.
-std::vector<std::string> own_addresses() {
-  ifaddrs* all = nullptr;
-  if (::getifaddrs(&all) != 0) return {};
-  std::vector<std::string> result;
-  for (const ifaddrs* each = all; each != nullptr; each = each->ifa_next) {
-    if (each->ifa_addr == nullptr || (each->ifa_flags & IFF_LOOPBACK) != 0) continue;
-    const int family = each->ifa_addr->sa_family;
-    if (family != AF_INET && family != AF_INET6) continue;
-    const socklen_t size = family == AF_INET ? sizeof(sockaddr_in) : sizeof(sockaddr_in6);
-    std::array<char, NI_MAXHOST> text{};
-    if (::getnameinfo(each->ifa_addr, size, text.data(), text.size(), nullptr, 0, NI_NUMERICHOST) ==
-            0 &&
-        std::strchr(text.data(), '%') == nullptr) {
-      result.push_back(std::string("ip:") + text.data());
-    }
-  }
-  ::freeifaddrs(all);
-  return result;
-}
+constexpr std::uint16_t kPort = kVerbsPort;
 
 class Nobody final : public transport::ListenerEvents {
  public:
@@ -68,10 +44,9 @@ Result<std::string> adapters_address(VerbsFabric& fabric) {
   if (auto any = fabric.listen({.text = "", .port = kPort}, nobody); !any) {
     return fail(std::move(any.error()));
   }
-  for (const std::string& address : own_addresses()) {
-    if (fabric.listen({.text = address, .port = kPort}, nobody)) return address;
-  }
-  return fail(ENODEV, "no address of this host belongs to an RDMA device");
+  const std::vector<std::string> all = adapters_addresses(fabric);
+  if (all.empty()) return fail(ENODEV, "no address of this host belongs to an RDMA device");
+  return all.front();
 }
 
 /// Whether this host has an adapter whose name begins so.

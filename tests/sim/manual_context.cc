@@ -3,10 +3,11 @@
 #include "sim/manual_context.h"
 
 #include <algorithm>
+#include <chrono>
+#include <optional>
 #include <utility>
 
 #include "common/assert.h"
-#include "sim/memory_fabric.h"
 
 namespace rnbd::sim {
 
@@ -97,25 +98,54 @@ ManualContext::Watched& ManualContext::watched(const Pollable& pollable) {
   return *found;
 }
 
+namespace {
+
+/// Since when nobody has had anything to do.
+class Silence {
+ public:
+  /// True while there is no reason to go on, for longer than `patience` where things come by
+  /// themselves.
+  bool lasts(bool busy, Network& network, Duration patience) {
+    if (busy) {
+      began_.reset();
+      return false;
+    }
+    if (!network.rest()) return true;
+    const auto now = std::chrono::steady_clock::now();
+    if (!began_) began_ = now;
+    return now - *began_ > patience;
+  }
+
+ private:
+  std::optional<std::chrono::steady_clock::time_point> began_;
+};
+
+}  // namespace
+
 bool run_until(const std::function<bool()>& done, std::initializer_list<ManualContext*> contexts,
-               MemoryFabric& fabric, std::size_t max_rounds) {
+               Network& network, std::size_t max_rounds) {
+  constexpr auto kPatience = std::chrono::seconds(20);
+  Silence silence;
   for (std::size_t round = 0; round < max_rounds; ++round) {
     if (done()) return true;
-    bool busy = fabric.step();
+    bool busy = network.step();
     for (ManualContext* const context : contexts) busy |= context->run_once();
-    if (!busy) return done();
+    if (silence.lasts(busy, network, kPatience)) return done();
   }
   return done();
 }
 
-bool run_until_idle(std::initializer_list<ManualContext*> contexts, MemoryFabric& fabric,
-                    std::size_t max_rounds) {
-  bool busy = true;
-  for (std::size_t round = 0; busy && round < max_rounds; ++round) {
-    busy = fabric.step();
+bool run_until_idle(std::initializer_list<ManualContext*> contexts, Network& network,
+                    const std::function<bool()>& poll, std::size_t max_rounds) {
+  constexpr auto kAWhile = std::chrono::milliseconds(60);
+  Silence silence;
+  for (std::size_t round = 0; round < max_rounds; ++round) {
+    bool busy = network.step();
     for (ManualContext* const context : contexts) busy |= context->run_once();
+    if (poll) busy |= poll();
+    if (silence.lasts(busy, network, kAWhile)) return true;
   }
-  return !busy;
+  return false;
 }
 
 void advance(Duration duration, std::initializer_list<ManualContext*> contexts) {

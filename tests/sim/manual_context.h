@@ -10,11 +10,10 @@
 #include <vector>
 
 #include "common/clock.h"
+#include "sim/network.h"
 #include "transport/worker.h"
 
 namespace rnbd::sim {
-
-class MemoryFabric;
 
 class ManualContext final : public WorkerContext {
  public:
@@ -59,15 +58,6 @@ class ManualContext final : public WorkerContext {
   TimePoint now_{std::chrono::hours(1)};  // so that "long ago" can be said
   bool woken_ = false;
 };
-
-/// Turns the contexts and the fabric until `done` holds. False if it still does not after
-/// `max_rounds`, or when nobody has anything left to do.
-bool run_until(const std::function<bool()>& done, std::initializer_list<ManualContext*> contexts,
-               MemoryFabric& fabric, std::size_t max_rounds = 1'000'000);
-
-/// Turns them until nobody has anything left to do. False if that is not so after `max_rounds`.
-bool run_until_idle(std::initializer_list<ManualContext*> contexts, MemoryFabric& fabric,
-                    std::size_t max_rounds = 1'000'000);
 
 /// Lets time pass for all of them alike.
 void advance(Duration duration, std::initializer_list<ManualContext*> contexts);

@@ -115,6 +115,16 @@ Result<std::unique_ptr<transport::Listener>> MemoryHost::listen(const transport:
   return std::make_unique<MemoryListener>(*this, address, events);
 }
 
+std::string MemoryHost::holdings() {
+  std::size_t bytes = 0;
+  std::size_t windows = 0;
+  for (const Adapter& adapter : adapters_) {
+    bytes += adapter.device->registered_memory();
+    windows += adapter.device->windows();
+  }
+  return fmt::format("{} bytes, {} windows", bytes, windows);
+}
+
 MemoryHost::Adapter* MemoryHost::find(const std::string& address) {
   const auto found = std::ranges::find(adapters_, address, &Adapter::address);
   return found == adapters_.end() ? nullptr : &*found;

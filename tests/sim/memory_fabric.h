@@ -23,6 +23,7 @@
 
 #include "sim/memory_device.h"
 #include "sim/memory_endpoint.h"
+#include "sim/network.h"
 #include "sim/scheduler.h"
 #include "transport/fabric.h"
 
@@ -36,7 +37,7 @@ struct MemoryFabricOptions {
 };
 
 /// One host's view of the network.
-class MemoryHost final : public transport::Fabric {
+class MemoryHost final : public Host {
  public:
   MemoryHost(MemoryFabric& fabric, unsigned number, unsigned adapters);
 
@@ -47,9 +48,11 @@ class MemoryHost final : public transport::Fabric {
                                                       transport::ListenerEvents& events) override;
 
   /// "ip:10.0.0.1": of the host's n-th adapter.
-  [[nodiscard]] const std::string& address(std::size_t adapter = 0) const {
+  [[nodiscard]] const std::string& address(std::size_t adapter) const {
     return adapters_.at(adapter).address;
   }
+  [[nodiscard]] const std::string& address() const override { return address(0); }
+  [[nodiscard]] std::string holdings() override;
   [[nodiscard]] MemoryDevice& device(std::size_t adapter = 0) {
     return *adapters_.at(adapter).device;
   }
@@ -71,16 +74,18 @@ class MemoryHost final : public transport::Fabric {
   std::vector<class MemoryListener*> listeners_;
 };
 
-class MemoryFabric {
+class MemoryFabric final : public Network {
  public:
   explicit MemoryFabric(MemoryFabricOptions options = {});
-  ~MemoryFabric();
+  ~MemoryFabric() override;
 
   /// The host of that name; made when first asked for. Its adapter i has the address
   /// "ip:10.0.i.N", N counting hosts from 1. With 0 adapters it has no RDMA device.
-  MemoryHost& host(const std::string& name, unsigned adapters = 1);
+  MemoryHost& host(const std::string& name, unsigned adapters);
+  MemoryHost& host(const std::string& name) override { return host(name, 1); }
 
-  bool step();                                                    ///< false: nothing to do
+  bool step() override;
+  bool rest() override { return false; }
   std::size_t run_until_idle(std::size_t max_steps = 1'000'000);  ///< returns the steps taken
 
   // Faults. Addresses are adapters', in any order.
@@ -98,8 +103,7 @@ class MemoryFabric {
 
   /// How often posted memory was found changed when it was read: always a bug of whoever posted.
   [[nodiscard]] std::uint64_t changed_sources() const { return changed_sources_; }
-  /// Endpoints that exist.
-  [[nodiscard]] std::size_t endpoints() const { return endpoints_.size(); }
+  [[nodiscard]] std::size_t endpoints() const override { return endpoints_.size(); }
 
   // For the parts of the fabric.
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A whole server but for verbs and io_uring: the acceptor, sessions, dispatcher and exports that
-// run in production, over the in-memory fabric and disks of memory; and a well-behaved client that
+// run in production, over any network, and disks of memory; and a well-behaved client that
 // wants to go on working whatever others do. One thread.
 #pragma once
 
@@ -24,7 +24,7 @@
 #include "server/exports.h"
 #include "server/session_peer.h"
 #include "sim/manual_control.h"
-#include "sim/memory_fabric.h"
+#include "sim/network.h"
 #include "transport/rtrs/client_session.h"
 #include "transport/rtrs/server_acceptor.h"
 #include "unit/temp_directory.h"
@@ -97,7 +97,7 @@ class MemoryStore final : public BlockStore {
 /// Everything between the listener and the disks. Serves the directory `search_path`.
 class DiskServer final : public rtrs::ServerSessionEvents, public transport::ListenerEvents {
  public:
-  DiskServer(sim::MemoryHost& host, bool new_key, const std::string& search_path)
+  DiskServer(sim::Host& host, bool new_key, const std::string& search_path)
       : host_(host),
         exports(*SearchPath::create(search_path)),
         acceptor(control, {&workers[0], &workers[1]},
@@ -143,14 +143,13 @@ class DiskServer final : public rtrs::ServerSessionEvents, public transport::Lis
       paths += session->paths().size();
       busy += session->chunks().busy();
     }
-    return fmt::format(
-        "{} sessions, {} paths, {} busy chunks, {} peers, {} exports, {} bytes, {} windows",
-        acceptor.sessions().size(), paths, busy, peers.size(), exports.list().size(),
-        host_.device().registered_memory(), host_.device().windows());
+    return fmt::format("{} sessions, {} paths, {} busy chunks, {} peers, {} exports, {}",
+                       acceptor.sessions().size(), paths, busy, peers.size(), exports.list().size(),
+                       host_.holdings());
   }
 
  private:
-  sim::MemoryHost& host_;
+  sim::Host& host_;
   std::uint64_t sessions_named_ = 0;
 
  public:
@@ -178,7 +177,7 @@ class GoodClient final : public rtrs::SessionEvents,
  public:
   using Until = std::function<bool(const std::function<bool()>&)>;
 
-  GoodClient(sim::MemoryFabric& fabric, Until until)
+  GoodClient(sim::Network& fabric, Until until)
       : until_(std::move(until)),
         session(fabric.host("good"), control, {&workers[0], &workers[1]},
                 {.name = "good",
@@ -268,8 +267,8 @@ class GoodClient final : public rtrs::SessionEvents,
 /// The server, the good client, and whoever else polls.
 class DiskBench {
  public:
-  DiskBench(std::uint64_t seed, bool new_key)
-      : fabric({.seed = seed}),
+  DiskBench(sim::Network& network, bool new_key)
+      : fabric(network),
         server(fabric.host("server"), new_key, directory.path().string()),
         good(fabric, [this](const auto& condition) { return until(condition); }) {
     (void)directory.make_file("good-disk", kDiskSize);
@@ -277,20 +276,19 @@ class DiskBench {
   }
 
   bool until(const std::function<bool()>& condition) {
-    // In its place, where the server's control thread is held up.
-    sim::ManualContext* const control =
-        control_is_busy ? &good.control.context() : &server.control.context();
     return sim::run_until(
         [&] {
-          for (const auto& poll : pollers) poll();
+          poll();
           return condition();
         },
-        {control, &server.workers[0], &server.workers[1], &good.control.context(), &good.workers[0],
-         &good.workers[1]},
+        {&server_control(), &server.workers[0], &server.workers[1], &good.control.context(),
+         &good.workers[0], &good.workers[1]},
         fabric);
   }
   void settle() {
-    until([] { return false; });
+    sim::run_until_idle({&server_control(), &server.workers[0], &server.workers[1],
+                         &good.control.context(), &good.workers[0], &good.workers[1]},
+                        fabric, [this] { return poll(); });
   }
   /// Time goes by, second by second.
   void pass(std::chrono::seconds time) {
@@ -305,7 +303,7 @@ class DiskBench {
   void end() {
     bool closed = false;
     good.session.close([&] { closed = true; });
-    EXPECT_TRUE(until([&] { return closed; }));
+    EXPECT_TRUE(until([&] { return closed && server.acceptor.sessions().empty(); }));
     settle();
     EXPECT_TRUE(server.acceptor.sessions().empty());
     EXPECT_TRUE(server.exports.list().empty());
@@ -314,11 +312,22 @@ class DiskBench {
   }
 
   rnbd::test::TempDirectory directory;
-  sim::MemoryFabric fabric;
-  std::vector<std::function<void()>> pollers;
+  sim::Network& fabric;
+  std::vector<std::function<bool()>> pollers;
   bool control_is_busy = false;  ///< the server's control thread gets nothing done
   DiskServer server;
   GoodClient good;
+
+ private:
+  /// In its place, where it is held up, another one.
+  sim::ManualContext& server_control() {
+    return control_is_busy ? good.control.context() : server.control.context();
+  }
+  bool poll() {
+    bool any = false;
+    for (const auto& poll : pollers) any |= poll();
+    return any;
+  }
 };
 
 }  // namespace rnbd::server::test

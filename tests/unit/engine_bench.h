@@ -98,7 +98,7 @@ class Server final : public ServerSessionEvents {
 
 class Client final : public SessionEvents, public RequestOwner, public PermitWaiter {
  public:
-  Client(sim::MemoryFabric& fabric, sim::ManualControl& on, std::string name)
+  Client(sim::Network& fabric, sim::ManualControl& on, std::string name)
       : control(on),
         session(fabric.host(name), control, {&workers[0], &workers[1]},
                 {.name = name,

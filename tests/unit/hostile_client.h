@@ -11,6 +11,7 @@
 #include <gtest/gtest.h>
 
 #include "unit/disk_bench.h"
+#include "unit/orders.h"
 #include "unit/raw_peer.h"
 
 namespace rnbd::server::test {
@@ -22,11 +23,13 @@ using rtrs::test::RawClient;
 using rtrs::test::RawConnection;
 using rtrs::test::RawRequest;
 
-/// Parameters: the order of things, and whether each answer brings a new key.
-class HostileClient : public testing::TestWithParam<std::tuple<std::uint64_t, bool>> {
+using rnbd::test::order_name;
+using rnbd::test::orders;
+
+class HostileClient : public testing::TestWithParam<rnbd::test::OrderAndKeys> {
  protected:
   void SetUp() override {
-    bench_.pollers.push_back([this] { evil_.poll(); });
+    bench_.pollers.push_back([this] { return evil_.poll(); });
     ASSERT_TRUE(bench_.good.bring_up("good-disk"));
     ASSERT_TRUE(bench_.good.works());
     bench_.settle();
@@ -43,6 +46,7 @@ class HostileClient : public testing::TestWithParam<std::tuple<std::uint64_t, bo
   /// The evil client goes away: nothing of it stays, and the good one does not care.
   void expect_nothing_left() {
     evil_.hang_up();
+    bench_.until([&] { return bench_.server.census() == before_; });
     bench_.settle();
     EXPECT_EQ(bench_.server.census(), before_);
     EXPECT_TRUE(bench_.good.works());
@@ -61,16 +65,13 @@ class HostileClient : public testing::TestWithParam<std::tuple<std::uint64_t, bo
     return bench_.server.disks.content[status.st_ino];
   }
 
-  DiskBench bench_{std::get<0>(GetParam()), new_key()};
+  const rnbd::test::Order order_ = std::get<0>(GetParam());
+  const std::unique_ptr<sim::Network> network_ = order_.make();
+  DiskBench bench_{*network_, new_key()};
   RawClient evil_{bench_.fabric.host("evil"), bench_.fabric.host("server").address(),
                   [this](const auto& condition) { return bench_.until(condition); }};
   std::string before_;
 };
-
-inline std::string order_name(const testing::TestParamInfo<std::tuple<std::uint64_t, bool>>& info) {
-  return "Seed" + std::to_string(std::get<0>(info.param)) +
-         (std::get<1>(info.param) ? "NewKeys" : "OneKey");
-}
 
 /// An I/O message of the evil client's.
 inline wire::Io io(wire::Operation operation, std::uint64_t sector, std::uint32_t size,

@@ -7,6 +7,8 @@
 #include <cerrno>
 #include <chrono>
 
+#include "sim/memory_fabric.h"
+
 namespace rnbd::server::test {
 namespace {
 
@@ -25,7 +27,8 @@ constexpr std::uint16_t kFirstIo = 1;
 constexpr std::uint16_t kSecondIo = 2;
 
 INSTANTIATE_TEST_SUITE_P(Orders, HostileClient,
-                         testing::Combine(testing::Values(0, 1, 2), testing::Bool()), order_name);
+                         testing::Combine(testing::ValuesIn(orders({0, 1, 2})), testing::Bool()),
+                         order_name);
 
 /// The positive errno of a reject; 0: it was something else.
 int reject_of(const RawConnection& connection) {
@@ -99,7 +102,7 @@ TEST_P(HostileClient, AHalfOpenPathIsEnded) {
   bench_.pass(limits::kHalfOpenTimeout - seconds(1));
   EXPECT_FALSE(evil_.over());
   bench_.pass(seconds(2));
-  EXPECT_TRUE(evil_.over());
+  EXPECT_TRUE(evil_.is_cut_off());
 }
 
 TEST_P(HostileClient, WrongInfoRequestsEndThePath) {
@@ -195,6 +198,8 @@ TEST_P(HostileClient, HeartbeatsAreAnsweredAndUnaskedAcksIgnored) {
   for (int i = 0; i < 300; ++i) {
     evil_[0].write_immediate(Immediate(ImmediateType::Heartbeat, 0x123).value());
     evil_[0].write_immediate(Immediate(ImmediateType::HeartbeatAck, 0).value());
+    // A real adapter may hand them over all at once: more than the server's queue can answer.
+    if (order_.real) bench_.until([&] { return evil_.heartbeat_acks == i + 1; });
   }
   EXPECT_TRUE(bench_.until([&] { return evil_.heartbeat_acks == 300; }));
   EXPECT_FALSE(evil_.over());
@@ -222,7 +227,7 @@ TEST_P(HostileClient, ASilentClientIsGivenUp) {
   ASSERT_TRUE(evil_.bring_up());
   evil_[0].on_arrival = [](const auto&) {};
   bench_.pass(seconds(45));
-  EXPECT_TRUE(evil_.over());
+  EXPECT_TRUE(evil_.is_cut_off());
 }
 
 TEST_P(HostileClient, SendsAreNotRequests) {
@@ -263,6 +268,7 @@ TEST_P(HostileClient, RequestsOutsideOfTheChunksEndThePath) {
 }
 
 TEST_P(HostileClient, MessagesThatDoNotAddUpEndThePath) {
+  ASSERT_TRUE(evil_.bring_up());  // its memory has a key now
   const Bytes user = join(io(wire::Operation::Read, 0, kBlock));
   const auto head = [](std::uint16_t type, std::uint16_t user_length) {
     WriteMessage message;
@@ -337,12 +343,13 @@ TEST_P(HostileClient, AKeyThatCannotBeRevokedEndsThePathAndOneThatCanIsRevoked) 
   store(std::span(request.bytes), message, message_at);
 
   rtrs::Descriptor room = evil_.room(sizeof hello);
-  room.key = bench_.fabric.host("evil").device().add_invalidatable_key(evil_.region());
-  store(std::span(request.bytes), room, request.bytes.size() - sizeof room);
-  EXPECT_EQ(evil_.ask(request), 0);
-  EXPECT_EQ(evil_.ask(request), RawClient::kClosed) << "its key is gone";
-
-  bring_up_anew();
+  if (auto* const memory = dynamic_cast<sim::MemoryFabric*>(network_.get())) {
+    room.key = memory->host("evil").device().add_invalidatable_key(evil_.region());
+    store(std::span(request.bytes), room, request.bytes.size() - sizeof room);
+    EXPECT_EQ(evil_.ask(request), 0);
+    EXPECT_EQ(evil_.ask(request), RawClient::kClosed) << "its key is gone";
+    bring_up_anew();
+  }
   store(std::span(request.bytes), evil_.room(sizeof hello), request.bytes.size() - sizeof room);
   EXPECT_EQ(evil_.ask(request), RawClient::kClosed) << "a key that peers cannot revoke";
 }
@@ -364,7 +371,8 @@ class HostileClientWithDisk : public HostileClient {
 };
 
 INSTANTIATE_TEST_SUITE_P(Orders, HostileClientWithDisk,
-                         testing::Combine(testing::Values(0, 1, 2), testing::Bool()), order_name);
+                         testing::Combine(testing::ValuesIn(orders({0, 1, 2})), testing::Bool()),
+                         order_name);
 
 TEST_P(HostileClientWithDisk, AChunkInUseIsNotTakenAgain) {
   for (const std::uint16_t cid : {kFirstIo, kSecondIo}) {
@@ -404,7 +412,8 @@ TEST_P(HostileClientWithDisk, GoneWhileItsRequestsRun) {
 /// Where each answer brings a new key, and the old one dies.
 class HostileClientWithNewKeys : public HostileClientWithDisk {};
 INSTANTIATE_TEST_SUITE_P(Orders, HostileClientWithNewKeys,
-                         testing::Combine(testing::Values(0, 1, 2), testing::Values(true)),
+                         testing::Combine(testing::ValuesIn(orders({0, 1, 2})),
+                                          testing::Values(true)),
                          order_name);
 
 TEST_P(HostileClientWithNewKeys, AStaleKeyReachesNothing) {
@@ -438,7 +447,8 @@ TEST_P(HostileClientWithNewKeys, AStaleKeyReachesNothing) {
 /// Where keys live as long as the path, and chunks can be written into at any time.
 class HostileClientWithOneKey : public HostileClientWithDisk {};
 INSTANTIATE_TEST_SUITE_P(Orders, HostileClientWithOneKey,
-                         testing::Combine(testing::Values(0, 1, 2), testing::Values(false)),
+                         testing::Combine(testing::ValuesIn(orders({0, 1, 2})),
+                                          testing::Values(false)),
                          order_name);
 
 TEST_P(HostileClientWithOneKey, AMessageIsReadOnce) {

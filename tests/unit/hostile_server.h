@@ -13,14 +13,17 @@
 #include <gtest/gtest.h>
 
 #include "unit/engine_bench.h"
+#include "unit/orders.h"
 #include "unit/raw_server.h"
 
 namespace rnbd::rtrs::test {
 
 inline constexpr std::uint32_t kDepth = 12;
 
-/// Parameters: the order of things, and whether each answer brings a new key.
-class HostileServer : public testing::TestWithParam<std::tuple<std::uint64_t, bool>> {
+using rnbd::test::order_name;
+using rnbd::test::orders;
+
+class HostileServer : public testing::TestWithParam<rnbd::test::OrderAndKeys> {
  protected:
   void TearDown() override {
     close_client();
@@ -37,7 +40,8 @@ class HostileServer : public testing::TestWithParam<std::tuple<std::uint64_t, bo
         {&control_.context(), &client_->workers[0], &client_->workers[1]}, fabric_);
   }
   void settle() {
-    until([] { return false; });
+    sim::run_until_idle({&control_.context(), &client_->workers[0], &client_->workers[1]}, fabric_,
+                        [this] { return server_.poll(); });
   }
   void pass(std::chrono::seconds time) {
     for (auto second = std::chrono::seconds(0); second < time; ++second) {
@@ -54,6 +58,7 @@ class HostileServer : public testing::TestWithParam<std::tuple<std::uint64_t, bo
   /// Starts, and expects never to come up: the errno it goes down with.
   int start_in_vain() {
     client_->session.start();
+    until([&] { return client_->downs == 1; });
     settle();
     EXPECT_EQ(client_->downs, 1);
     EXPECT_EQ(client_->ups, 0);
@@ -118,7 +123,9 @@ class HostileServer : public testing::TestWithParam<std::tuple<std::uint64_t, bo
   }
   [[nodiscard]] static bool new_key() { return std::get<1>(GetParam()); }
 
-  sim::MemoryFabric fabric_{{.seed = std::get<0>(GetParam())}};
+  const rnbd::test::Order order_ = std::get<0>(GetParam());
+  const std::unique_ptr<sim::Network> network_ = order_.make();
+  sim::Network& fabric_ = *network_;
   sim::ManualControl control_;
   RawServer server_{fabric_.host("server"),
                     {.queue_depth = kDepth,
@@ -130,10 +137,5 @@ class HostileServer : public testing::TestWithParam<std::tuple<std::uint64_t, bo
   PermitId first_ = 0;
   PermitId second_ = 0;
 };
-
-inline std::string order_name(const testing::TestParamInfo<std::tuple<std::uint64_t, bool>>& info) {
-  return "Seed" + std::to_string(std::get<0>(info.param)) +
-         (std::get<1>(info.param) ? "NewKeys" : "OneKey");
-}
 
 }  // namespace rnbd::rtrs::test

@@ -16,7 +16,7 @@
 #include <gtest/gtest.h>
 
 #include "common/memory_block.h"
-#include "sim/memory_fabric.h"
+#include "sim/network.h"
 #include "transport/rtrs/handshake.h"
 #include "transport/rtrs/immediate.h"
 
@@ -60,7 +60,7 @@ class RawConnection final : public transport::EndpointEvents {
   };
 
   /// Sends `private_data` to the listener at `server`, as it is.
-  RawConnection(sim::MemoryHost& host, const std::string& server, Bytes private_data)
+  RawConnection(sim::Host& host, const std::string& server, Bytes private_data)
       : request_(std::move(private_data)) {
     auto dialled = host.dial({}, {.text = server, .port = 1234}, *this);
     EXPECT_TRUE(dialled);
@@ -78,6 +78,7 @@ class RawConnection final : public transport::EndpointEvents {
   ~RawConnection() override { close(); }
 
   void on_resolved() override {
+    if (on_device) on_device(endpoint_->device());
     prepare();
     EXPECT_TRUE(endpoint_->connect(request_));
   }
@@ -92,14 +93,18 @@ class RawConnection final : public transport::EndpointEvents {
   void on_failed(const Error&) override { over = true; }
   void on_disconnected(const std::string&) override { over = true; }
 
-  void poll() {
-    if (memory_.bytes().empty()) return;
+  /// False: nothing had come.
+  bool poll() {
+    if (memory_.bytes().empty()) return false;
     std::array<transport::Completion, 16> batch;
+    bool any = false;
     for (std::size_t count = endpoint_->poll(batch); count > 0; count = endpoint_->poll(batch)) {
+      any = true;
       for (const transport::Completion& completion : std::span(batch).first(count)) {
         handle(completion);
       }
     }
+    return any;
   }
 
   void post(std::vector<transport::WorkRequest> work) {
@@ -144,6 +149,7 @@ class RawConnection final : public transport::EndpointEvents {
   Bytes answer;       ///< to the request to connect
   bool reposts = true;
   std::function<void(const Arrival&)> on_arrival;
+  std::function<void(transport::Device&)> on_device;  ///< of an active side, once it is known
 
  private:
   static constexpr std::size_t kStage = 256 << 10;
@@ -210,13 +216,11 @@ class RawClient {
   static constexpr int kClosed = -1;  ///< instead of an errno: the server ended the connection
   static constexpr int kSilent = -2;  ///< or did nothing
 
-  RawClient(sim::MemoryHost& host, std::string server, Until until)
+  RawClient(sim::Host& host, std::string server, Until until)
       : host_(host),
         server_(std::move(server)),
         until_(std::move(until)),
-        memory_(std::move(*MemoryBlock::map(64 << 10))),
-        region_(std::move(
-            *host.device().register_region(memory_.bytes(), transport::RegionUse::RemoteWrite))) {}
+        memory_(std::move(*MemoryBlock::map(64 << 10))) {}
 
   [[nodiscard]] static ConnectRequest request(std::uint16_t cid, std::uint16_t connections = 3) {
     ConnectRequest request;
@@ -234,8 +238,10 @@ class RawClient {
     return message;
   }
 
-  void poll() {
-    for (const auto& connection : connections_) connection->poll();
+  bool poll() {
+    bool any = false;
+    for (const auto& connection : connections_) any |= connection->poll();
+    return any;
   }
 
   /// Dials and waits for the outcome.
@@ -245,6 +251,7 @@ class RawClient {
     RawConnection& made = *connections_.back();
     const std::size_t cid = connections_.size() - 1;
     made.on_arrival = [this, cid](const auto& arrival) { on_arrival(cid, arrival); };
+    made.on_device = [this](transport::Device& device) { use(device); };
     until_([&] { return made.established || made.over; });
     return made;
   }
@@ -367,6 +374,12 @@ class RawClient {
         break;
     }
   }
+  /// The memory for answers is known to the first connection's adapter, which is everybody's.
+  void use(transport::Device& device) {
+    if (region_ != nullptr) return;
+    region_ =
+        std::move(*device.register_region(memory_.bytes(), transport::RegionUse::RemoteWrite));
+  }
   void take_answer(Outcome outcome, const Bytes& body) {
     EXPECT_LT(outcome.chunk, parameters.queue_depth);
     EXPECT_EQ(body.size(), parameters.new_key ? sizeof(KeyResponse) : 0);
@@ -379,12 +392,12 @@ class RawClient {
     answers[outcome.chunk] = static_cast<int>(outcome.error);
   }
 
-  sim::MemoryHost& host_;
+  sim::Host& host_;
   std::string server_;
   Until until_;
-  std::map<std::uint32_t, int> unanswered_;  ///< requests by chunk
-  MemoryBlock memory_;                       ///< the server's answers
-  std::unique_ptr<transport::Region> region_;
+  std::map<std::uint32_t, int> unanswered_;                  ///< requests by chunk
+  MemoryBlock memory_;                                       ///< the server's answers
+  std::unique_ptr<transport::Region> region_;                ///< none before the first connection
   std::vector<std::unique_ptr<RawConnection>> connections_;  ///< by cid, or as dialled
 };
 

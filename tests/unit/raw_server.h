@@ -21,12 +21,10 @@ class RawServer final : public transport::ListenerEvents {
     std::uint32_t offset = 0;
   };
 
-  RawServer(sim::MemoryHost& host, const ServerParameters& offered)
+  RawServer(sim::Host& host, const ServerParameters& offered)
       : parameters(offered),
         memory_(
-            std::move(*MemoryBlock::map(std::size_t{offered.queue_depth} * offered.chunk_size()))),
-        region_(std::move(
-            *host.device().register_region(memory_.bytes(), transport::RegionUse::RemoteWrite))) {
+            std::move(*MemoryBlock::map(std::size_t{offered.queue_depth} * offered.chunk_size()))) {
     auto opened = host.listen({.text = "", .port = 1234}, *this);
     EXPECT_TRUE(opened);
     listener_ = std::move(*opened);
@@ -45,6 +43,10 @@ class RawServer final : public transport::ListenerEvents {
                           std::span<const std::byte> private_data) override {
     const auto request = parse_connect_request(private_data);
     ASSERT_TRUE(request);
+    if (region_ == nullptr) {
+      region_ = std::move(
+          *endpoint->device().register_region(memory_.bytes(), transport::RegionUse::RemoteWrite));
+    }
     if (reject_with) {
       endpoint->reject(reject_with());
       return;
@@ -59,8 +61,10 @@ class RawServer final : public transport::ListenerEvents {
     connections_.back()->on_arrival = [this, cid](const auto& arrival) { take(cid, arrival); };
   }
 
-  void poll() {
-    for (const auto& connection : connections_) connection->poll();
+  bool poll() {
+    bool any = false;
+    for (const auto& connection : connections_) any |= connection->poll();
+    return any;
   }
   RawConnection& operator[](std::size_t cid) { return *connections_[cid]; }
   [[nodiscard]] std::size_t connections() const { return connections_.size(); }
@@ -152,8 +156,8 @@ class RawServer final : public transport::ListenerEvents {
     }
   }
 
-  MemoryBlock memory_;  ///< the chunks
-  std::unique_ptr<transport::Region> region_;
+  MemoryBlock memory_;                         ///< the chunks
+  std::unique_ptr<transport::Region> region_;  ///< none before the first connection
   std::unique_ptr<transport::Listener> listener_;
   std::vector<std::unique_ptr<RawConnection>> connections_;  ///< by cid
 };
