@@ -11,6 +11,7 @@
 #include "common/log.h"
 #include "server/control_plane.h"
 #include "server/uring_store.h"
+#include "transport/rtrs/device_check.h"
 #include "transport/verbs/fabric.h"
 #include "transport/worker_pool.h"
 
@@ -79,12 +80,15 @@ Status serve(const DaemonOptions& options) {
   if (!search_path) return fail(search_path.error());
   auto fabric = transport::verbs::VerbsFabric::create();
   if (!fabric) return fail(fabric.error());
+  const rtrs::AcceptorSettings settings = acceptor_settings(options);
+  const auto devices = transport::verbs::VerbsFabric::devices();
+  if (!devices) return fail(devices.error());
+  if (Status able = rtrs::check_devices(settings.parameters, *devices); !able) return able;
   auto pool = WorkerPool::start("rnbd-server");
   if (!pool) return fail(pool.error());
   Stores stores(*pool);
   if (Status created = stores.create(); !created) return created;
 
-  const rtrs::AcceptorSettings settings = acceptor_settings(options);
   ControlPlane plane(loop.context(), stores.workers(), settings, std::move(*search_path));
   if (Status listening = plane.listen(**fabric, options.port_nr); !listening) return listening;
 

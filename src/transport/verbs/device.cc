@@ -84,21 +84,27 @@ Result<std::unique_ptr<VerbsDevice>> VerbsDevice::open(ibv_context& context, Eve
 }
 
 Status VerbsDevice::query() {
+  auto capabilities = capabilities_of(context_);
+  if (!capabilities) return fail(std::move(capabilities.error()));
+  capabilities_ = std::move(*capabilities);
+  return {};
+}
+
+Result<Capabilities> VerbsDevice::capabilities_of(ibv_context& context) {
   ibv_device_attr attributes{};
-  if (const int code = ibv_query_device(&context_, &attributes); code != 0) {
-    return fail(code, fmt::format("cannot ask {} what it can do (ibv_query_device)",
-                                  device_name(context_)));
+  if (const int code = ibv_query_device(&context, &attributes); code != 0) {
+    return fail(
+        code, fmt::format("cannot ask {} what it can do (ibv_query_device)", device_name(context)));
   }
   // One completion queue takes the completions of both.
   const int queued = std::min(attributes.max_qp_wr, (attributes.max_cqe - 1) / 2);
   const auto work = static_cast<std::uint32_t>(queued);
-  capabilities_ = {
-      .device = std::string(device_name(context_)),
+  return Capabilities{
+      .device = std::string(device_name(context)),
       .max_send_work = work,
       .max_receive_work = work,
       .windows = (attributes.device_cap_flags & IBV_DEVICE_MEM_WINDOW) != 0,
   };
-  return {};
 }
 
 Result<std::unique_ptr<Region>> VerbsDevice::register_region(std::span<std::byte> memory,

@@ -48,6 +48,9 @@ class VerbsDevice final : public Device, public EventSource {
   static Result<std::unique_ptr<VerbsDevice>> open(ibv_context& context, EventSet& events,
                                                    Connections& connections);
 
+  /// Errors: those of ibv_query_device.
+  static Result<Capabilities> capabilities_of(ibv_context& context);
+
   [[nodiscard]] const Capabilities& capabilities() const override { return capabilities_; }
   Result<std::unique_ptr<Region>> register_region(std::span<std::byte> memory,
                                                   RegionUse use) override;

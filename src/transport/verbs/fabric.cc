@@ -5,8 +5,10 @@
 #include <cerrno>
 
 #include <fmt/format.h>
+#include <rdma/rdma_cma.h>
 
 #include "transport/verbs/core.h"
+#include "transport/verbs/device.h"
 #include "transport/verbs/endpoint.h"
 #include "transport/verbs/listener.h"
 
@@ -29,6 +31,18 @@ Result<std::unique_ptr<VerbsFabric>> VerbsFabric::create() {
   auto core = Core::create();
   if (!core) return fail(std::move(core.error()));
   return std::unique_ptr<VerbsFabric>(new VerbsFabric(std::move(*core)));
+}
+
+Result<std::vector<Capabilities>> VerbsFabric::devices() {
+  const std::unique_ptr<ibv_context*[], void (*)(ibv_context**)> all(rdma_get_devices(nullptr),
+                                                                     rdma_free_devices);
+  std::vector<Capabilities> result;
+  for (ibv_context** each = all.get(); each != nullptr && *each != nullptr; ++each) {
+    auto capabilities = VerbsDevice::capabilities_of(**each);
+    if (!capabilities) return fail(std::move(capabilities.error()));
+    result.push_back(std::move(*capabilities));
+  }
+  return result;
 }
 
 Result<std::unique_ptr<Endpoint>> VerbsFabric::dial(const Address& source,

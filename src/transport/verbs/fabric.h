@@ -4,6 +4,7 @@
 #pragma once
 
 #include <memory>
+#include <vector>
 
 #include "common/result.h"
 #include "transport/fabric.h"
@@ -18,6 +19,10 @@ class VerbsFabric final : public Fabric {
   /// epoll_create1(2), eventfd(2) and timerfd_create(2).
   static Result<std::unique_ptr<VerbsFabric>> create();
   ~VerbsFabric() override;
+
+  /// What each RDMA device of this host can do; empty without any. Errors: those of
+  /// ibv_query_device.
+  static Result<std::vector<Capabilities>> devices();
 
   /// A peer that does not answer is given up after 5 s (address) or 10 s (connection).
   Result<std::unique_ptr<Endpoint>> dial(const Address& source, const Address& destination,
