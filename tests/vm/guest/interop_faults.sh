@@ -19,6 +19,17 @@ on_b() { # STEP: have b do it
     vm_wait "$1-done" "${2:-120}"
 }
 
+first_words() { # the same on both sides, to be compared on the wire; a second device, to have CLOSE too
+    local second
+    dd if=/dev/zero of="$node" bs=4k count=1 oflag=direct status=none
+    dd if=/dev/zero of="$node" bs=4k count=1 oflag=direct,dsync status=none
+    dd if=/dev/zero of="$node" bs=4k count=1 oflag=direct conv=fsync status=none
+    dd if="$node" of=/dev/null bs=4k count=1 iflag=direct status=none
+    blkdiscard -o 1048576 -l 65536 "$node"
+    second=$(client_map "$session" /dev/ram0)
+    client_unmap "$second"
+}
+
 # --- b: the kernel's ---------------------------------------------------------------------------------------------------
 
 await() { # STEP: a wants it
@@ -38,16 +49,21 @@ comes_back() { # the kernel's client does, 31 s after it noticed, or at once if 
 }
 
 kernel_host() {
-    client_side=kernel server_side=kernel server_address=$(vm_address a 0)
-    vm_load_modules brd,rd_nr=1,rd_size=65536
+    session=kern client_side=kernel server_side=kernel server_address=$(vm_address a 0)
+    vm_load_modules brd,rd_nr=1,rd_size=65536 scsi_debug,dev_size_mb=64,lbpu=1,lbpws=1 sd_mod
+    vm_wait_until 20 test -b /dev/sda
     server_start yes
     client_start
     vm_signal kernel-up
 
     await map
-    node=$(client_map kern /dev/ram0)
-    dd if=/shared/data of="$node" bs=1M oflag=direct status=none
+    node=$(client_map "$session" /dev/sda)
+    first_words
     vm_signal map-done
+
+    await fill
+    dd if=/shared/data of="$node" bs=1M oflag=direct status=none
+    vm_signal fill-done
 
     await notice
     vm_wait_until "$notice_seconds" misses_client
@@ -97,18 +113,33 @@ goes_on() { # fio does
 has_lost_kern() { (($(grep -c 'session kern is gone' "$RESULTS/server.log") > $1)); }
 lost() { grep -c 'session kern is gone' "$RESULTS/server.log" || true; }
 
+wire_agrees() { # as soon as all of it is in the file
+    "$(dirname "$0")/../wire_check" "$RESULTS/wire.pcap" "$(vm_address a 0)" "$(vm_address b 0)" > "$RESULTS/wire.txt" 2>&1
+}
+
 our_host() {
-    client_side=ours server_side=ours server_address=$(vm_address b 0)
-    vm_load_modules brd,rd_nr=1,rd_size=65536
+    session=ours client_side=ours server_side=ours server_address=$(vm_address b 0)
+    vm_load_modules brd,rd_nr=1,rd_size=65536 scsi_debug,dev_size_mb=64,lbpu=1,lbpws=1 sd_mod
     dd if=/dev/urandom of=/shared/data bs=1M count=8 status=none
+    vm_wait_until 20 test -b /dev/sda
     server_start yes
     client_start
     vm_wait kernel-up 100
 
-    vm_step "each maps a disk of the other"
-    node=$(client_map ours /dev/ram0)
+    vm_step "each maps a disk of the other, and says the same as the other"
+    tcpdump -i eth0 -s 0 -B 16384 --immediate-mode -U -w "$RESULTS/wire.pcap" udp port 4791 2> "$RESULTS/tcpdump.log" &
+    tcpdump_pid=$!
+    vm_wait_until 20 grep -q 'listening on' "$RESULTS/tcpdump.log"
+    node=$(client_map "$session" /dev/sda)
+    first_words
     on_b map
-    cmp -n $((8 << 20)) /dev/ram0 /shared/data
+    vm_wait_until 10 wire_agrees 2> /dev/null || vm_fail "the wire: $(grep -vE '^(same|known)' "$RESULTS/wire.txt")"
+    kill -INT "$tcpdump_pid"
+    wait "$tcpdump_pid"
+    tail -n 1 "$RESULTS/wire.txt"
+    dd if=/shared/data of="$node" bs=1M oflag=direct status=none
+    on_b fill
+    dd if=/dev/sda bs=1M count=8 iflag=direct status=none | cmp - /shared/data
     fio --name=faults --filename="$node" --direct=1 --ioengine=libaio --iodepth=16 --rw=randwrite --bsrange=4k-64k \
         --size=32M --verify=crc32c --verify_fatal=1 --verify_backlog=64 --time_based --runtime=1000 \
         --thinktime=20ms --thinktime_blocks=16 --output="$RESULTS/fio.log" &
