@@ -74,16 +74,33 @@ rtrs::AcceptorSettings acceptor_settings(const DaemonOptions& options) {
           .memory_limit = half_of_memory()};
 }
 
+/// Over all adapters, if they can do what is promised.
+Result<std::unique_ptr<transport::verbs::VerbsFabric>> open_fabric(
+    const rtrs::AcceptorSettings& settings) {
+  const auto devices = transport::verbs::VerbsFabric::devices();
+  if (!devices) return fail(devices.error());
+  if (Status able = rtrs::check_devices(settings.parameters, *devices); !able) {
+    return fail(able.error());
+  }
+  return transport::verbs::VerbsFabric::create();
+}
+
+void announce(const DaemonOptions& options, const rtrs::AcceptorSettings& settings,
+              std::size_t workers) {
+  const std::uint64_t bytes =
+      std::uint64_t{options.sess_queue_depth} * settings.parameters.chunk_size();
+  log::info("serving {} on port {} with {} workers; a session pins {} MiB, all together {} at most",
+            options.dev_search_path, options.port_nr, workers, bytes >> 20,
+            settings.memory_limit >> 20);
+}
+
 Status serve(const DaemonOptions& options) {
   control::DaemonLoop loop;
   auto search_path = SearchPath::create(options.dev_search_path);
   if (!search_path) return fail(search_path.error());
-  auto fabric = transport::verbs::VerbsFabric::create();
-  if (!fabric) return fail(fabric.error());
   const rtrs::AcceptorSettings settings = acceptor_settings(options);
-  const auto devices = transport::verbs::VerbsFabric::devices();
-  if (!devices) return fail(devices.error());
-  if (Status able = rtrs::check_devices(settings.parameters, *devices); !able) return able;
+  auto fabric = open_fabric(settings);
+  if (!fabric) return fail(fabric.error());
   auto pool = WorkerPool::start("rnbd-server");
   if (!pool) return fail(pool.error());
   Stores stores(*pool);
@@ -97,11 +114,7 @@ Status serve(const DaemonOptions& options) {
                   [&](const control::Json&, control::Reply reply) { reply(plane.list()); });
   if (Status listening = commands.listen(options.control_path); !listening) return listening;
 
-  const std::uint64_t bytes =
-      std::uint64_t{options.sess_queue_depth} * settings.parameters.chunk_size();
-  log::info("serving {} on port {} with {} workers; a session pins {} MiB, all together {} at most",
-            options.dev_search_path, options.port_nr, pool->size(), bytes >> 20,
-            settings.memory_limit >> 20);
+  announce(options, settings, pool->size());
   loop.watch((*fabric)->event_fd(), [&] { (*fabric)->process_events(); });
   loop.run([&](Executor::Task ended) { plane.stop(std::move(ended)); });
   log::info("stopped");

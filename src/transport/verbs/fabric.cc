@@ -34,8 +34,8 @@ Result<std::unique_ptr<VerbsFabric>> VerbsFabric::create() {
 }
 
 Result<std::vector<Capabilities>> VerbsFabric::devices() {
-  const std::unique_ptr<ibv_context*[], void (*)(ibv_context**)> all(rdma_get_devices(nullptr),
-                                                                     rdma_free_devices);
+  const std::unique_ptr<ibv_context*, void (*)(ibv_context**)> all(rdma_get_devices(nullptr),
+                                                                   rdma_free_devices);
   std::vector<Capabilities> result;
   for (ibv_context** each = all.get(); each != nullptr && *each != nullptr; ++each) {
     auto capabilities = VerbsDevice::capabilities_of(**each);
