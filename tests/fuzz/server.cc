@@ -9,6 +9,7 @@
 #include "common/assert.h"
 #include "fuzz/bench.h"
 #include "fuzz/input.h"
+#include "sim/memory_fabric.h"
 #include "unit/hostile_client.h"
 
 using namespace rnbd;
@@ -20,8 +21,8 @@ namespace {
 /// The stage of tests/unit/hostile_client.h, kept from input to input.
 class Stage {
  public:
-  explicit Stage(bool new_key) : bench_(1, new_key) {
-    bench_.pollers.push_back([this] { evil_.poll(); });
+  explicit Stage(bool new_key) : bench_(network_, new_key) {
+    bench_.pollers.push_back([this] { return evil_.poll(); });
     RNBD_ASSERT(bench_.good.bring_up("good-disk") && bench_.good.works());
     bench_.settle();
     before_ = bench_.server.census();
@@ -157,8 +158,9 @@ class Stage {
     if (input.flag()) bench_.settle();
   }
 
+  sim::MemoryFabric network_{{.seed = 1}};
   DiskBench bench_;
-  RawClient evil_{bench_.fabric.host("evil"), bench_.fabric.host("server").address(),
+  RawClient evil_{network_.host("evil"), network_.host("server").address(),
                   [this](const auto& condition) { return bench_.until(condition); }};
   std::string before_;
   bool up_ = false;
