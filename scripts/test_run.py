@@ -30,7 +30,7 @@ SANITIZERS = {
     "UBSAN_OPTIONS": "print_stacktrace=1",
     "TSAN_OPTIONS": "halt_on_error=1",
 }
-TSAN_TARGETS = ("unit_tests", "storage_tests", "contract_tests", "sim_tests")
+TSAN_TARGETS = ("unit_tests", "hostile_tests", "storage_tests", "contract_tests", "sim_tests")
 
 FUZZER = re.compile(r"^(\w+): (\d+ inputs, nothing found|FOUND)", re.MULTILINE)
 GTEST_CASE = re.compile(r"^\[ +(OK|SKIPPED|FAILED) +\] (\S+?)(?:, where .*)? \(\d+ ms\)$")
@@ -235,7 +235,7 @@ def everything(run: Run, fast: bool) -> None:
         kernels = None
         if not fast:
             # The network's work, while the compiler has the processors.
-            words = "tests/vm/prepare --kernel-rnbd && tests/vm/prepare --kernel 6.12 --kernel-rnbd"
+            words = "tests/vm/prepare --kernel-rnbd && tests/vm/prepare --kernel 6.12"
             kernels = background.submit(run.step, "guest kernels", ["bash", "-c", words], BUILD_SECONDS)
         built = {"release": build(run, "release")}
         if built["release"]:
