@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <optional>
 #include <utility>
 
 #include "common/assert.h"
@@ -107,17 +106,17 @@ class Silence {
   /// themselves.
   bool lasts(bool busy, Network& network, Duration patience) {
     if (busy) {
-      began_.reset();
+      began_ = kNever;
       return false;
     }
     if (!network.rest()) return true;
-    const auto now = std::chrono::steady_clock::now();
-    if (!began_) began_ = now;
-    return now - *began_ > patience;
+    const TimePoint now = Clock::now();
+    if (began_ == kNever) began_ = now;
+    return now - began_ > patience;
   }
 
  private:
-  std::optional<std::chrono::steady_clock::time_point> began_;
+  TimePoint began_ = kNever;
 };
 
 }  // namespace
