@@ -100,17 +100,16 @@ Result<RnbdSession*> ControlPlane::find_or_start_session(const MapRequest& reque
     return fail(ENXIO,
                 fmt::format("there is no session {}: give it a path=", request.session_name));
   }
-  if (request.paths.size() > 1) {
-    return fail(EOPNOTSUPP, "one path= a session is what this version can do");
+  std::vector<rtrs::PathSpec> paths;
+  for (const PathSpec& path : request.paths) {
+    paths.push_back({.route = {.source = {.text = path.source, .port = 0},
+                               .destination = {.text = path.destination, .port = request.port}},
+                     .uuid = random_uuid()});
   }
-  const PathSpec& path = request.paths.front();
   sessions_.push_back(std::make_unique<RnbdSession>(
       fabric_, control_, workers_,
-      rtrs::SessionSettings{.name = request.session_name,
-                            .source = {.text = path.source, .port = 0},
-                            .destination = {.text = path.destination, .port = request.port},
-                            .session_uuid = random_uuid(),
-                            .path_uuid = random_uuid()}));
+      rtrs::SessionSettings{
+          .name = request.session_name, .paths = std::move(paths), .session_uuid = random_uuid()}));
   sessions_.back()->start();
   return sessions_.back().get();
 }

@@ -57,7 +57,17 @@ void RnbdSession::on_hello(int error, std::span<const std::byte> answer) {
   const auto info = load<wire::SessionInfo>(answer);
   log::info("session {}: connected to {}, RNBD version {}", name(), session_.peer_address(),
             info.version);
-  reopen_devices();
+  close_stale();
+}
+
+void RnbdSession::close_stale() {
+  const Countdown one_done(stale_ids_.size() + 1, [this, life = life_] {
+    if (life != life_) return;
+    stale_ids_.clear();
+    reopen_devices();
+  });
+  for (const std::uint32_t id : stale_ids_) close_device(id, one_done);
+  one_done();
 }
 
 void RnbdSession::reopen_devices() {
@@ -78,6 +88,8 @@ void RnbdSession::become_ready() {
 void RnbdSession::on_session_down(const Error& error, bool will_retry) {
   ++life_;
   ready_ = false;
+  stale_ids_.merge(open_ids_);
+  open_ids_.clear();
   log::warn("session {}: {}", name(), describe(error));
   for (SessionDevice* device : devices_) device->on_session_lost(describe(error));
   if (!will_retry || !was_ready_) on_refused(error);
@@ -107,13 +119,15 @@ void RnbdSession::open(const OpenRequest& request,
   session_.send({.direction = rtrs::Direction::Read,
                  .message = to_bytes(message),
                  .answer_length = sizeof(wire::OpenResponse),
-                 .done = [path = request.device_path, done = std::move(done)](
+                 .done = [this, life = life_, path = request.device_path, done = std::move(done)](
                              int error, std::vector<std::byte> answer) mutable {
                    if (error != 0) {
                      done(fail(error, fmt::format("the server cannot open {}", path)));
-                   } else {
-                     done(load<wire::OpenResponse>(answer));
+                     return;
                    }
+                   const auto response = load<wire::OpenResponse>(answer);
+                   (life == life_ ? open_ids_ : stale_ids_).insert(response.device_id);
+                   done(response);
                  }});
 }
 
@@ -125,11 +139,15 @@ void RnbdSession::close_device(std::uint32_t device_id, Executor::Task done) {
   wire::Close message;
   message.header = wire::header(wire::MessageType::Close);
   message.device_id = device_id;
-  session_.send(
-      {.direction = rtrs::Direction::Write,
-       .message = to_bytes(message),
-       .answer_length = 0,
-       .done = [done = std::move(done)](int, const std::vector<std::byte>&) mutable { done(); }});
+  session_.send({.direction = rtrs::Direction::Write,
+                 .message = to_bytes(message),
+                 .answer_length = 0,
+                 .done = [this, device_id, done = std::move(done)](
+                             int error, const std::vector<std::byte>&) mutable {
+                   open_ids_.erase(device_id);
+                   if (error != 0) stale_ids_.insert(device_id);
+                   done();
+                 }});
 }
 
 }  // namespace rnbd::client

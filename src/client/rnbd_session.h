@@ -1,11 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // A session as RNBD has it: says hello, opens and closes devices, and opens them again when the
 // server comes back, before any request is let out. Control thread; the control plane owns it.
+//
+// The server may not have noticed that the session was lost. So what was open is closed first: the
+// answer to that comes when nothing of it is being executed any more, and whatever was given up
+// meanwhile cannot land behind what is written next. To a server that has forgotten all of it, it
+// means nothing.
 #pragma once
 
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -65,12 +71,15 @@ class RnbdSession final : private rtrs::SessionEvents {
   void on_session_down(const Error& error, bool will_retry) override;
   void on_refused(const Error& error);
   void on_hello(int error, std::span<const std::byte> answer);
+  void close_stale();
   void reopen_devices();
   void become_ready();
 
   ControlContext& control_;
   rtrs::ClientSession session_;
   std::vector<SessionDevice*> devices_;
+  std::set<std::uint32_t> open_ids_;   ///< at the server, in this life of the session
+  std::set<std::uint32_t> stale_ids_;  ///< in the last one
   std::vector<std::move_only_function<void(Status)>> waiting_;
   bool ready_ = false;
   bool was_ready_ = false;

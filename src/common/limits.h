@@ -29,6 +29,8 @@ static_assert(kHeaderArea >= 32 + 8 + 16 * 128);
 // Ours.
 inline constexpr std::uint32_t kMaxSessions = 256;           ///< of a server
 inline constexpr std::uint32_t kMaxDevicesPerSession = 256;  ///< open at one time
+inline constexpr std::size_t kMaxServerPaths = 128;          ///< of a session, ended ones included
+inline constexpr std::size_t kMaxClientPaths = 16;           ///< of a session
 inline constexpr std::uint32_t kSignalInterval = 32;   ///< one send in so many asks to be told
 inline constexpr std::uint32_t kReceiveHeadroom = 64;  ///< receives beyond the queue depth
 inline constexpr std::uint32_t kMaxSendQueue = (1U << 16) - 1;  ///< completions count modulo 2^16
@@ -37,10 +39,17 @@ inline constexpr std::size_t kPollBatch = 64;                   ///< completions
 // How long each step of a handshake may take.
 inline constexpr std::chrono::seconds kConnectTimeout{10};  ///< one connection, resolving included
 inline constexpr std::chrono::seconds kInfoTimeout{30};
-inline constexpr std::uint16_t kNameAttempts = 5;            ///< for a session name that is in use
+inline constexpr std::uint16_t kNameAttempts = 8;            ///< for a session name that is in use
 inline constexpr std::chrono::seconds kHalfOpenTimeout{30};  ///< server: from first REQ to INFO
-inline constexpr std::chrono::milliseconds kReconnectDelayMin{200};
-inline constexpr std::chrono::milliseconds kReconnectDelayMax{5000};
+inline constexpr std::chrono::milliseconds kReconnectTimeoutMin{1000};  ///< of an attempt
+inline constexpr std::chrono::milliseconds kReconnectTimeoutMax{5000};
+inline constexpr std::chrono::milliseconds kReconnectDelayMin{50};
+inline constexpr std::chrono::milliseconds kReconnectDelayMax{1000};
+
+// Asking a server to end a path's life over another path.
+inline constexpr std::chrono::milliseconds kFenceTimeout{1000};  ///< of one question
+inline constexpr std::chrono::milliseconds kFencePause{20};      ///< before the next
+inline constexpr unsigned kFenceRefusals = 25;  ///< of a server that will not do it: a kernel's
 
 /// Do `queue_depth` chunks of `chunk_size` bytes fit an immediate, and a session's 32-bit sum?
 constexpr bool chunks_fit(std::uint32_t queue_depth, std::uint32_t chunk_size) {

@@ -31,6 +31,7 @@ namespace rnbd::sim {
 
 struct MemoryFabricOptions {
   std::uint64_t seed = 0;  ///< 0: first come, first served
+  unsigned adapters = 1;   ///< of each host, unless it says otherwise
   bool windows = true;
   std::uint32_t max_send_work = 16384;
   std::uint32_t max_receive_work = 16384;
@@ -47,11 +48,10 @@ class MemoryHost final : public Host {
   Result<std::unique_ptr<transport::Listener>> listen(const transport::Address& address,
                                                       transport::ListenerEvents& events) override;
 
-  /// "ip:10.0.0.1": of the host's n-th adapter.
-  [[nodiscard]] const std::string& address(std::size_t adapter) const {
+  using Host::address;
+  [[nodiscard]] const std::string& address(std::size_t adapter) const override {
     return adapters_.at(adapter).address;
   }
-  [[nodiscard]] const std::string& address() const override { return address(0); }
   [[nodiscard]] std::string holdings() override;
   [[nodiscard]] MemoryDevice& device(std::size_t adapter = 0) {
     return *adapters_.at(adapter).device;
@@ -82,7 +82,7 @@ class MemoryFabric final : public Network {
   /// The host of that name; made when first asked for. Its adapter i has the address
   /// "ip:10.0.i.N", N counting hosts from 1. With 0 adapters it has no RDMA device.
   MemoryHost& host(const std::string& name, unsigned adapters);
-  MemoryHost& host(const std::string& name) override { return host(name, 1); }
+  MemoryHost& host(const std::string& name) override { return host(name, options_.adapters); }
 
   bool step() override;
   bool rest() override { return false; }

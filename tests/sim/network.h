@@ -4,6 +4,7 @@
 // on both.
 #pragma once
 
+#include <cstddef>
 #include <functional>
 #include <initializer_list>
 #include <string>
@@ -17,8 +18,9 @@ class ManualContext;
 /// One host's view of it.
 class Host : public transport::Fabric {
  public:
-  /// "ip:10.0.0.1": where the others reach it.
-  [[nodiscard]] virtual const std::string& address() const = 0;
+  /// "ip:10.0.0.1": where the others reach its n-th adapter. Only adapters it has.
+  [[nodiscard]] virtual const std::string& address(std::size_t adapter) const = 0;
+  [[nodiscard]] const std::string& address() const { return address(0); }
   /// What its adapters hold for it, in words; empty if nobody counts.
   [[nodiscard]] virtual std::string holdings() = 0;
 };

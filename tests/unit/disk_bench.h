@@ -181,10 +181,11 @@ class GoodClient final : public rtrs::SessionEvents,
       : until_(std::move(until)),
         session(fabric.host("good"), control, {&workers[0], &workers[1]},
                 {.name = "good",
-                 .source = {},
-                 .destination = {.text = fabric.host("server").address(), .port = 1234},
-                 .session_uuid = {0x60, 1},
-                 .path_uuid = {0x60, 2}},
+                 .paths = {{.route = {.source = {},
+                                      .destination = {.text = fabric.host("server").address(),
+                                                      .port = 1234}},
+                            .uuid = {0x60, 2}}},
+                 .session_uuid = {0x60, 1}},
                 *this) {}
 
   /// Connects and opens its disk.

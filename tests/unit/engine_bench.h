@@ -8,6 +8,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -70,13 +71,24 @@ class ArrayDisk final : public RequestHandler {
 
 class Server final : public ServerSessionEvents {
  public:
-  Server(sim::MemoryFabric& fabric, ServerParameters parameters)
-      : acceptor(control, {&workers[0], &workers[1]},
-                 {.parameters = parameters, .memory_limit = std::uint64_t{1} << 30}, *this) {
-    auto opened = fabric.host("server").listen({.text = "", .port = 1234}, acceptor);
+  Server(sim::MemoryFabric& fabric, const ServerParameters& parameters)
+      : host_(fabric.host("server")), parameters_(parameters) {
+    restart();
+  }
+
+  /// Begins anew, with the same disk: at first, and once the acceptor has closed.
+  void restart() {
+    listener.reset();
+    acceptor_.emplace(
+        control, std::vector<WorkerContext*>{&workers[0], &workers[1]},
+        AcceptorSettings{
+            .parameters = parameters_, .memory_limit = std::uint64_t{1} << 30, .heartbeat = {}},
+        *this);
+    auto opened = host_.listen({.text = "", .port = 1234}, *acceptor_);
     EXPECT_TRUE(opened);
     listener = std::move(*opened);
   }
+  [[nodiscard]] ServerAcceptor& acceptor() { return *acceptor_; }
 
   Result<RequestHandler*> on_session_named(ServerSession& session) override {
     names.push_back(session.name());
@@ -92,21 +104,39 @@ class Server final : public ServerSessionEvents {
   ArrayDisk disk;
   std::vector<std::string> names;
   int ended = 0;
-  ServerAcceptor acceptor;
+
+ private:
+  sim::MemoryHost& host_;
+  const ServerParameters parameters_;
+  std::optional<ServerAcceptor> acceptor_;
+
+ public:
   std::unique_ptr<transport::Listener> listener;
 };
 
 class Client final : public SessionEvents, public RequestOwner, public PermitWaiter {
  public:
-  Client(sim::Network& fabric, sim::ManualControl& on, std::string name)
+  /// `paths`: over as many adapters.
+  Client(sim::Network& fabric, sim::ManualControl& on, const std::string& name,
+         std::size_t paths = 1, PathPolicy policy = PathPolicy::MinInflight)
       : control(on),
         session(fabric.host(name), control, {&workers[0], &workers[1]},
                 {.name = name,
-                 .source = {},
-                 .destination = {.text = fabric.host("server").address(), .port = 1234},
+                 .paths = specs(fabric, name, paths),
                  .session_uuid = uuid(name, 1),
-                 .path_uuid = uuid(name, 2)},
+                 .policy = policy},
                 *this) {}
+
+  static std::vector<PathSpec> specs(sim::Network& fabric, const std::string& name,
+                                     std::size_t count) {
+    std::vector<PathSpec> paths;
+    for (std::size_t i = 0; i < count; ++i) {
+      const std::string& server = fabric.host("server").address(i);
+      paths.push_back({.route = {.source = {}, .destination = {.text = server, .port = 1234}},
+                       .uuid = uuid(name, static_cast<std::uint8_t>(2 + i))});
+    }
+    return paths;
+  }
 
   static Uuid uuid(const std::string& name, std::uint8_t kind) {
     Uuid result{};
@@ -174,16 +204,18 @@ class Client final : public SessionEvents, public RequestOwner, public PermitWai
   Error last_error;
 };
 
-/// A server and two clients. `seed`: the order of things.
+/// A server and two clients. `seed`: the order of things. Hosts have two adapters, the first
+/// client as many paths as asked for.
 class Bench {
  public:
-  explicit Bench(std::uint64_t seed, bool new_key, std::uint32_t depth = 16)
-      : fabric({.seed = seed}),
+  explicit Bench(std::uint64_t seed, bool new_key, std::uint32_t depth = 16, std::size_t paths = 1,
+                 PathPolicy policy = PathPolicy::MinInflight)
+      : fabric({.seed = seed, .adapters = 2}),
         server(fabric, {.queue_depth = depth,
                         .max_io_size = 8192,
                         .max_header_size = limits::kHeaderArea,
                         .new_key = new_key}),
-        one(fabric, client_control, "one"),
+        one(fabric, client_control, "one", paths, policy),
         two(fabric, client_control, "two") {}
 
   bool until(const std::function<bool()>& condition) {
@@ -211,6 +243,14 @@ class Bench {
     client.session.close([&] { closed = true; });
     EXPECT_TRUE(until([&] { return closed; }));
   }
+
+  // The line of the first client's n-th path.
+  void cut(std::size_t line) { fabric.cut(near(line), far(line)); }
+  void heal(std::size_t line) { fabric.heal(near(line), far(line)); }
+  void break_line(std::size_t line) { fabric.break_connections(near(line), far(line)); }
+  void run_out_of_retries(std::size_t line) { fabric.run_out_of_retries(near(line), far(line)); }
+  [[nodiscard]] std::string near(std::size_t line) { return fabric.host("one").address(line); }
+  [[nodiscard]] std::string far(std::size_t line) { return fabric.host("server").address(line); }
 
   sim::MemoryFabric fabric;
   sim::ManualControl client_control;

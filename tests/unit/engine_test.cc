@@ -25,7 +25,7 @@ class Engine : public testing::TestWithParam<std::tuple<std::uint64_t, bool>> {
     if (!closed_one_) bench_.close(one_);
     if (!closed_two_) bench_.close(two_);
     bench_.idle();
-    EXPECT_TRUE(server_.acceptor.sessions().empty());
+    EXPECT_TRUE(server_.acceptor().sessions().empty());
     server_.listener.reset();
     EXPECT_EQ(bench_.fabric.endpoints(), 0U);
     EXPECT_EQ(bench_.fabric.changed_sources(), 0U) << "memory was changed while it was on the way";
@@ -101,9 +101,11 @@ TEST_P(Engine, ASecondSessionOfOneNameIsRefused) {
   ClientSession other(
       bench_.fabric.host("three"), bench_.client_control, {&two_.workers[0], &two_.workers[1]},
       {.name = "one",
-       .destination = {.text = bench_.fabric.host("server").address(), .port = 1234},
-       .session_uuid = Client::uuid("three", 1),
-       .path_uuid = Client::uuid("three", 2)},
+       .paths = {{.route = {.source = {},
+                            .destination = {.text = bench_.fabric.host("server").address(),
+                                            .port = 1234}},
+                  .uuid = Client::uuid("three", 2)}},
+       .session_uuid = Client::uuid("three", 1)},
       two_);
   other.start();
   for (int i = 0; i < 30 && two_.downs == 0; ++i) {
@@ -226,7 +228,7 @@ TEST_P(Engine, AClosedSessionLeavesNothingWhileItsRequestsRun) {
   closed_one_ = true;
   bench_.close(one_);
   bench_.idle();
-  EXPECT_EQ(server_.acceptor.sessions().size(), 1U) << "the disk still uses its memory";
+  EXPECT_EQ(server_.acceptor().sessions().size(), 1U) << "the disk still uses its memory";
   server_.disk.run_held();
   bench_.idle();
   EXPECT_EQ(server_.ended, 1);
@@ -242,7 +244,7 @@ TEST_P(Engine, NobodyListeningIsAnError) {
 TEST_P(Engine, StoppingTheServerTellsItsClients) {
   ASSERT_TRUE(bench_.bring_up(one_));
   bool stopped = false;
-  server_.acceptor.close([&] { stopped = true; });
+  server_.acceptor().close([&] { stopped = true; });
   ASSERT_TRUE(bench_.until([&] { return stopped && one_.downs == 1; }));
   EXPECT_TRUE(one_.retries);
 }

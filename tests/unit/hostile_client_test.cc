@@ -74,8 +74,9 @@ TEST_P(HostileClient, PrivateDataTooShortForRtrsIsRejected) {
 
 TEST_P(HostileClient, APathsConnectionsMustAgree) {
   ASSERT_TRUE(evil_.dial(join(RawClient::request(0, 3))).established);
-  EXPECT_EQ(reject_of(evil_.dial(join(RawClient::request(0, 3)))), ECONNRESET) << "cid 0 again";
-  EXPECT_EQ(reject_of(evil_.dial(join(RawClient::request(1, 4)))), ECONNRESET) << "4 of 3";
+  ASSERT_TRUE(evil_.dial(join(RawClient::request(1, 3))).established);
+  EXPECT_EQ(reject_of(evil_.dial(join(RawClient::request(1, 3)))), ECONNRESET) << "cid 1 again";
+  EXPECT_EQ(reject_of(evil_.dial(join(RawClient::request(2, 4)))), ECONNRESET) << "4 of 3";
   ConnectRequest twin = RawClient::request(0, 3);
   twin.path_uuid = {0xba, 3};
   EXPECT_EQ(reject_of(evil_.dial(join(twin))), EEXIST) << "the same addresses again";
@@ -88,13 +89,34 @@ TEST_P(HostileClient, ALivePathTakesNoMoreConnections) {
   EXPECT_FALSE(evil_[0].over);
 }
 
-TEST_P(HostileClient, AnotherSessionsIdentifiersAreNoWayIn) {
-  // The good client's, from another host.
+TEST_P(HostileClient, ConnectionZeroAgainBeginsANewLifeOfAPath) {
+  ASSERT_TRUE(evil_.connect());
+  EXPECT_TRUE(evil_.dial(join(RawClient::request(0))).established) << "once the old life is over";
+  EXPECT_TRUE(evil_[0].over);
+  EXPECT_FALSE(evil_[3].over);
+  EXPECT_EQ(bench_.server.acceptor.sessions().size(), 2U);
+  evil_[3].send(join(RawClient::info("evil")));
+  bench_.settle();
+  EXPECT_TRUE(evil_[3].over) << "its other connections were the old life's";
+}
+
+TEST_P(HostileClient, NobodyEndsAPathFromElsewhere) {
+  // The good client's very identifiers, from another host.
   ConnectRequest request = RawClient::request(0);
   request.session_uuid = {0x60, 1};
-  EXPECT_NE(reject_of(evil_.dial(join(request))), 0) << "a further path";
   request.path_uuid = {0x60, 2};
-  EXPECT_EQ(reject_of(evil_.dial(join(request))), ECONNRESET) << "the very path";
+  EXPECT_EQ(reject_of(evil_.dial(join(request))), ECONNRESET);
+}
+
+TEST_P(HostileClient, AFurtherPathUnderAnotherNameIsEnded) {
+  for (std::uint16_t cid = 0; cid < 3; ++cid) {
+    ConnectRequest request = RawClient::request(cid);
+    request.session_uuid = {0x60, 1};
+    ASSERT_TRUE(evil_.dial(join(request)).established);
+  }
+  evil_[kService].send(join(RawClient::info("evil")));
+  EXPECT_TRUE(evil_.is_cut_off());
+  EXPECT_TRUE(evil_.chunks.empty());
 }
 
 TEST_P(HostileClient, AHalfOpenPathIsEnded) {

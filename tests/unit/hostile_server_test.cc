@@ -7,6 +7,8 @@
 #include <cerrno>
 #include <random>
 
+#include <gmock/gmock.h>
+
 namespace rnbd::rtrs::test {
 namespace {
 
@@ -348,13 +350,16 @@ TEST_P(HostileServer, OneThatComesBackSmallerIsTriedAgainAndAgain) {
   for (const ServerParameters& other : {fewer, smaller}) {
     server_.accept_with = [&](std::uint16_t) { return join(make_accept(other)); };
     server_.info_with = [&] { return server_.info_response(other); };
-    const int downs = client_->downs;
+    const PathKeeper& path = *client_->session.paths().front();
+    const std::uint32_t failed = path.failed_attempts();
     server_[0].disconnect();
     pass(seconds(20));
     EXPECT_EQ(client_->ups, 1);
-    EXPECT_GT(client_->downs, downs + 2);
+    EXPECT_EQ(client_->downs, 1);
     EXPECT_TRUE(client_->retries);
-    EXPECT_EQ(client_->last_error.code, EPROTO);
+    EXPECT_GT(path.failed_attempts(), failed + 2);
+    EXPECT_THAT(path.last_error(), testing::HasSubstr("the server came back with"));
+    EXPECT_EQ(client_->session.last_error(), path.last_error());
   }
   expect_recovery(2);
 }

@@ -27,19 +27,22 @@ std::unique_ptr<VerbsFabric> make_fabric() {
 
 class VerbsNetwork::VerbsHost final : public sim::Host {
  public:
-  explicit VerbsHost(std::string address) : address_(std::move(address)) {}
+  explicit VerbsHost(std::string address) : addresses_{std::move(address)} {}
 
   Result<std::unique_ptr<transport::Endpoint>> dial(const transport::Address& source,
                                                     const transport::Address& destination,
                                                     transport::EndpointEvents& events) override {
-    const transport::Address own{.text = address_};
+    const transport::Address own{.text = address()};
     return fabric_->dial(source.text.empty() ? own : source, destination, events);
   }
   Result<std::unique_ptr<transport::Listener>> listen(const transport::Address& address,
                                                       transport::ListenerEvents& events) override {
     return fabric_->listen(address, events);
   }
-  [[nodiscard]] const std::string& address() const override { return address_; }
+  using sim::Host::address;
+  [[nodiscard]] const std::string& address(std::size_t adapter) const override {
+    return addresses_.at(adapter);
+  }
   [[nodiscard]] std::string holdings() override { return {}; }
 
   bool step() {
@@ -51,7 +54,7 @@ class VerbsNetwork::VerbsHost final : public sim::Host {
 
  private:
   std::unique_ptr<VerbsFabric> fabric_ = make_fabric();
-  std::string address_;
+  const std::vector<std::string> addresses_;  // one: the others belong to the other hosts
 };
 
 bool VerbsNetwork::is_possible() {

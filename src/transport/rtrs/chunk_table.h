@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The chunks of one server session: their memory, and the request each one carries. Shared by all
-// connections of the session; a chunk belongs to the connection that claimed it until it answers.
+// connections of all paths; a chunk belongs to the connection that claimed it until it answers.
+//
+// A request that a client sends again on another path, while its first copy is still being
+// executed, waits for the chunk: one connection at most does, and gets it from the first.
 #pragma once
 
 #include <cstdint>
@@ -28,19 +31,48 @@ class ChunkTable {
     return memory_.bytes().subspan(std::size_t{index} * chunk_size_, chunk_size_);
   }
 
-  /// The request of a chunk, now the caller's; null if another has it. Any thread.
-  ServerRequest* claim(std::uint32_t index) {
-    ServerRequest& request = requests_[index];
-    return request.claimed_.exchange(true, std::memory_order_acquire) ? nullptr : &request;
+  enum class Claim : std::uint8_t {
+    Taken,    ///< it is the caller's
+    Waiting,  ///< another has it; release() will name the caller
+    Refused,  ///< another has it, and one waits already
+  };
+
+  /// Any thread; `caller` lives until it has got the chunk, or stop_waiting() has said true.
+  Claim claim(std::uint32_t index, ServerConnection& caller) {
+    std::atomic<std::uintptr_t>& state = requests_[index].state_;
+    const auto waiting = reinterpret_cast<std::uintptr_t>(&caller);
+    std::uintptr_t seen = ServerRequest::kFree;
+    for (;;) {
+      if (seen == ServerRequest::kFree) {
+        if (state.compare_exchange_weak(seen, ServerRequest::kClaimed)) return Claim::Taken;
+      } else if (seen == ServerRequest::kClaimed) {
+        if (state.compare_exchange_weak(seen, waiting)) return Claim::Waiting;
+      } else {
+        return Claim::Refused;
+      }
+    }
   }
-  static void release(ServerRequest& request) {
-    request.claimed_.store(false, std::memory_order_release);
+
+  /// Gives a chunk back; any thread. Not null: that connection has it now, and has to be told.
+  [[nodiscard]] static ServerConnection* release(ServerRequest& request) {
+    std::uintptr_t seen = ServerRequest::kClaimed;
+    if (request.state_.compare_exchange_strong(seen, ServerRequest::kFree)) return nullptr;
+    request.state_.store(ServerRequest::kClaimed);
+    return reinterpret_cast<ServerConnection*>(seen);
   }
+
+  /// False: `caller` waits no longer, since it has been given the chunk and is being told.
+  bool stop_waiting(std::uint32_t index, ServerConnection& caller) {
+    auto waiting = reinterpret_cast<std::uintptr_t>(&caller);
+    return requests_[index].state_.compare_exchange_strong(waiting, ServerRequest::kClaimed);
+  }
+
   ServerRequest& request(std::uint32_t index) { return requests_[index]; }
 
   [[nodiscard]] std::uint32_t busy() const {
     std::uint32_t count = 0;
-    for (const ServerRequest& request : requests_) count += request.claimed_ ? 1U : 0U;
+    for (const ServerRequest& request : requests_)
+      count += request.state_ != ServerRequest::kFree ? 1U : 0U;
     return count;
   }
 

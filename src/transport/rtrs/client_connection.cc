@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "transport/rtrs/client_connection.h"
 
+#include <algorithm>
 #include <cerrno>
 
 #include <fmt/format.h>
@@ -33,12 +34,14 @@ std::uint32_t write_messages(const ClientRequest& request, std::span<std::byte> 
 
 }  // namespace
 
-bool ClientConnection::send(SessionCore& core, PermitId permit) {
-  if (failed()) return true;  // it waits as sent, until the path is taken down
-  if (!chain().has_room(1)) {
-    starved_ = true;
-    return false;
-  }
+bool ClientConnection::ready() {
+  if (failed()) return false;
+  if (chain().has_room(1)) return true;
+  starved_ = true;
+  return false;
+}
+
+void ClientConnection::send(SessionCore& core, PermitId permit) {
   const ClientRequest& request = core.request(permit);
   const std::span<std::byte> buffer = core.buffer(permit);
   Descriptor answer;
@@ -62,7 +65,6 @@ bool ClientConnection::send(SessionCore& core, PermitId permit) {
        .immediate =
            Immediate(ImmediateType::Request, target.pack(path_.parameters.queue_depth)).value()});
   want_flush();
-  return true;
 }
 
 void ClientConnection::on_immediate(Immediate immediate, bool by_send,
@@ -76,12 +78,22 @@ void ClientConnection::on_immediate(Immediate immediate, bool by_send,
       send_immediate(Immediate(ImmediateType::HeartbeatAck, 0));
       break;
     case ImmediateType::HeartbeatAck:
-      break;  // it was counted as an arrival
+      on_heartbeat_ack();
+      break;
     case ImmediateType::Request:
     default:
       fail_connection({EPROTO, fmt::format("immediate {:#010x} from a server", immediate.value())});
       break;
   }
+}
+
+void ClientConnection::on_heartbeat_ack() {
+  if (cid() != 0 || path_.heartbeat_sent == kNever) return;
+  const Duration taken = worker().now() - std::exchange(path_.heartbeat_sent, kNever);
+  const auto ns = std::chrono::duration_cast<std::chrono::nanoseconds>(taken).count();
+  // Never 0, which would say that nothing was measured.
+  path_.stats->latency_ns.store(static_cast<std::uint64_t>(std::max<std::int64_t>(ns, 1)),
+                                std::memory_order_relaxed);
 }
 
 void ClientConnection::on_response(Outcome outcome, bool by_send, std::span<const std::byte> body) {

@@ -29,6 +29,10 @@ struct PathView {
   ServerParameters parameters;
   std::vector<transport::RemoteMemory> chunks;
   const transport::Region* buffers = nullptr;  ///< the session's memory, on this path's device
+
+  // Connection 0's worker.
+  TimePoint heartbeat_sent = kNever;  ///< the last one, while it is not answered
+  PathStats* stats = nullptr;
 };
 
 class ClientConnection final : public Connection {
@@ -40,12 +44,16 @@ class ClientConnection final : public Connection {
   // Worker's thread.
   void serve(ResponseSink& sink) { sink_ = &sink; }
 
-  /// Sends the request of `permit`. False: no room now; on_connection_room() will say when.
-  bool send(SessionCore& core, PermitId permit);
+  /// Can a request be sent now? If not for want of room, on_connection_room() will say when.
+  bool ready();
+
+  /// Sends the request of `permit`; ready() has said yes.
+  void send(SessionCore& core, PermitId permit);
 
  private:
   void on_immediate(Immediate immediate, bool by_send, std::span<const std::byte> body) override;
   void on_room() override;
+  void on_heartbeat_ack();
   void on_response(Outcome outcome, bool by_send, std::span<const std::byte> body);
   Status take_key(Outcome outcome, std::span<const std::byte> body);
 

@@ -37,13 +37,15 @@ void ClientPath::Member::on_disconnected(const std::string& reason) {
 }
 
 ClientPath::ClientPath(transport::Fabric& fabric, ControlContext& control,
-                       std::vector<WorkerContext*> workers, PathSettings settings,
+                       std::vector<WorkerContext*> workers, PathSettings settings, PathStats& stats,
                        PathEvents& events)
     : fabric_(fabric),
       control_(control),
       workers_(std::move(workers)),
       settings_(std::move(settings)),
-      events_(events) {}
+      events_(events) {
+  view_.stats = &stats;
+}
 
 ClientPath::~ClientPath() { RNBD_ASSERT(connections_.empty() || state_ == PathState::Closed); }
 
@@ -59,9 +61,10 @@ void ClientPath::connect_next() {
   const auto cid = static_cast<std::uint16_t>(connections_.size());
   connections_.push_back(std::make_unique<Member>(*this, cid, *workers_[cid]));
   Member& member = *connections_.back();
-  deadline_ = control_.call_after(limits::kConnectTimeout, [this, cid] {
-    close({ETIMEDOUT, fmt::format("connection {} did not come up in {} s", cid,
-                                  limits::kConnectTimeout.count())});
+  deadline_ = control_.call_after(settings_.connect_timeout, [this, cid] {
+    const auto limit =
+        std::chrono::duration_cast<std::chrono::milliseconds>(settings_.connect_timeout);
+    close({ETIMEDOUT, fmt::format("connection {} did not come up in {} ms", cid, limit.count())});
   });
   auto endpoint = fabric_.dial(settings_.source, settings_.destination, member);
   if (!endpoint) {
@@ -204,7 +207,7 @@ void ClientPath::detach_all() {
         heartbeat_.reset();
       });
     }
-    member->data.detach([this] { on_member_detached(); });
+    member->data.detach([this] { on_member_detached(); }, [] {});
   }
   control_.post([this] { on_member_detached(); });
 }
@@ -227,6 +230,7 @@ std::uint64_t ClientPath::arrivals() const {
 }
 
 void ClientPath::send_heartbeat() {
+  view_.heartbeat_sent = workers_[0]->now();
   connections_[0]->data.send_immediate(Immediate(ImmediateType::Heartbeat, 0));
 }
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// One path of a client's session: one address pair, one connection a queue. Brings the connections
-// up one after the other, learns where the server's chunks lie, and takes everything down again, in
-// that one order. Control thread; the session owns it, and makes a new one for each attempt.
+// One life of a path of a client's session: one address pair, one connection a queue. Brings the
+// connections up one after the other, learns where the server's chunks lie, and takes everything
+// down again, in that one order. Control thread; a PathKeeper owns it, and makes a new one for each
+// attempt.
 #pragma once
 
 #include <cstdint>
@@ -35,6 +36,7 @@ struct PathSettings {
   std::uint16_t attempt = 1;  ///< of this path, counted from 1
   bool may_create_session = true;
   HeartbeatTiming heartbeat;
+  Duration connect_timeout = limits::kConnectTimeout;  ///< of each connection
 };
 
 /// Told on the control thread.
@@ -55,7 +57,8 @@ class ClientPath final : public ConnectionEvents, public HeartbeatPath {
  public:
   /// `workers`: one for each connection; the first for connection 0.
   ClientPath(transport::Fabric& fabric, ControlContext& control,
-             std::vector<WorkerContext*> workers, PathSettings settings, PathEvents& events);
+             std::vector<WorkerContext*> workers, PathSettings settings, PathStats& stats,
+             PathEvents& events);
   ~ClientPath() override;
 
   void start();

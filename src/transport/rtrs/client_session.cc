@@ -19,30 +19,63 @@ ClientSession::ClientSession(transport::Fabric& fabric, ControlContext& control,
       control_(control),
       workers_(std::move(workers)),
       settings_(std::move(settings)),
-      events_(events),
-      delay_(limits::kReconnectDelayMin) {}
-
-ClientSession::~ClientSession() { RNBD_ASSERT(path_ == nullptr); }
-
-void ClientSession::start() { open_path(); }
-
-void ClientSession::open_path() {
-  std::vector<WorkerContext*> workers = {workers_[0]};
-  workers.insert(workers.end(), workers_.begin(), workers_.end());
-  path_ = std::make_unique<ClientPath>(fabric_, control_, std::move(workers),
-                                       PathSettings{.source = settings_.source,
-                                                    .destination = settings_.destination,
-                                                    .session_name = settings_.name,
-                                                    .session_uuid = settings_.session_uuid,
-                                                    .path_uuid = settings_.path_uuid,
-                                                    .attempt = ++attempts_,
-                                                    .may_create_session = true,
-                                                    .heartbeat = settings_.heartbeat},
-                                       *this);
-  path_->start();
+      events_(events) {
+  RNBD_ASSERT(!settings_.paths.empty() && settings_.paths.size() <= limits::kMaxClientPaths);
+  for (const PathSpec& path : settings_.paths) add(path);
 }
 
-Result<SessionCore*> ClientSession::on_path_parameters(const ServerParameters& parameters) {
+ClientSession::~ClientSession() { RNBD_ASSERT(on_closed_ == nullptr); }
+
+PathKeeper& ClientSession::add(PathSpec spec) {
+  std::size_t index = 0;
+  const auto taken = [&](const auto& path) { return path->index() == index; };
+  while (std::ranges::any_of(paths_, taken)) ++index;
+  std::vector<WorkerContext*> workers = {workers_[0]};
+  workers.insert(workers.end(), workers_.begin(), workers_.end());
+  PathOwner& owner = *this;
+  paths_.push_back(
+      std::make_unique<PathKeeper>(fabric_, control_, std::move(workers), index, std::move(spec),
+                                   KeeperSettings{.session_name = settings_.name,
+                                                  .session_uuid = settings_.session_uuid,
+                                                  .heartbeat = settings_.heartbeat,
+                                                  .max_attempts = settings_.max_reconnect_attempts,
+                                                  .seed = settings_.seed},
+                                   owner));
+  return *paths_.back();
+}
+
+void ClientSession::start() { paths_.front()->connect(); }
+
+PathKeeper* ClientSession::first_connected() const {
+  const auto found =
+      std::ranges::find_if(paths_, [](const auto& path) { return path->connected(); });
+  return found == paths_.end() ? nullptr : found->get();
+}
+
+std::string ClientSession::local_address() const {
+  const PathKeeper* const path = first_connected();
+  return path == nullptr ? std::string() : path->local_address();
+}
+
+std::string ClientSession::peer_address() const {
+  const PathKeeper* const path = first_connected();
+  return path == nullptr ? std::string() : path->peer_address();
+}
+
+std::uint32_t ClientSession::in_flight(const PathKeeper& path) const {
+  std::uint32_t sum = 0;
+  for (const auto& queue : queues_) sum += queue->in_flight(path.index());
+  return sum;
+}
+
+std::optional<Route> ClientSession::live_route(const PathKeeper& path) const {
+  for (const auto& other : paths_) {
+    if (other.get() != &path && other->connected()) return other->route();
+  }
+  return std::nullopt;
+}
+
+Result<SessionCore*> ClientSession::on_parameters(const ServerParameters& parameters) {
   if (core_ == nullptr) {
     if (Status created = create_core(parameters); !created) return fail(created.error());
   }
@@ -60,6 +93,7 @@ Status ClientSession::create_core(const ServerParameters& parameters) {
   auto core = SessionCore::create(parameters, count);
   if (!core) return fail(core.error());
   core_ = std::move(*core);
+  core_->policy = settings_.policy;
   for (std::uint32_t i = 0; i <= count; ++i) {
     queues_.push_back(std::make_unique<SessionQueue>(i, *core_, worker_of(i)));
     core_->sleepers.push_back(queues_.back().get());
@@ -69,20 +103,33 @@ Status ClientSession::create_core(const ServerParameters& parameters) {
   return {};
 }
 
-void ClientSession::on_path_connected() {
-  if (was_up_) ++reconnects_;
+void ClientSession::on_up(PathKeeper& path) {
+  connect_queues(path);
+  const bool others = live_route(path).has_value();
+  if (!others) {
+    if (was_up_) ++reconnects_;
+    last_error_.clear();
+    worker_of(0).post([this] { queues_[0]->open_gate(true); });
+  }
+  for (const auto& other : paths_) {
+    if (other.get() == &path) continue;
+    if (!was_up_) {
+      other->connect();  // begins those too that could not be the first
+    } else {
+      other->on_other_path_up();
+    }
+  }
   was_up_ = true;
-  delay_ = limits::kReconnectDelayMin;
-  local_address_ = path_->local_address();
-  peer_address_ = path_->peer_address();
-  last_error_.clear();
+  if (!others) events_.on_session_up();
+}
+
+void ClientSession::connect_queues(PathKeeper& path) {
   on_each_queue(
-      [path = path_.get()](std::size_t index, SessionQueue& queue) {
-        queue.connect(path->connection(static_cast<std::uint16_t>(index)));
-        if (index == 0) queue.open_gate(true);
+      [&path](std::size_t index, SessionQueue& queue) {
+        queue.connect(path.index(), path.connection(static_cast<std::uint16_t>(index)),
+                      path.stats());
       },
       [] {});
-  events_.on_session_up();
 }
 
 void ClientSession::resume() {
@@ -98,44 +145,72 @@ void ClientSession::send(ServiceMessage message) {
       [this, message = std::move(message)]() mutable { service_->send(std::move(message)); });
 }
 
-void ClientSession::on_path_lost(const Error& error) {
-  last_error_ = describe(error);
-  if (service_) worker_of(0).post([this] { service_->fail_all(ENOTCONN); });
-  // The name may be ours still, of a session whose end the server has yet to see.
-  const bool turned_away = path_->lost_in_info() && error.code == ECONNRESET;
-  again_ = was_up_ || (turned_away && attempts_ < limits::kNameAttempts);
-  if (!on_closed_ && (was_up_ || !again_)) events_.on_session_down(error, again_);
-}
-
-void ClientSession::on_path_closed() {
-  // Only now can no adapter write into a buffer any more.
-  on_each_queue([](std::size_t, SessionQueue& queue) { queue.disconnect(); },
-                [this] { on_queues_disconnected(); });
-}
-
-void ClientSession::on_queues_disconnected() {
-  path_.reset();
-  if (on_closed_) {
-    finish_closing();
-  } else if (again_) {
-    schedule_reconnect();
+bool ClientSession::on_lost(PathKeeper& path, const Error& error, bool was_up) {
+  if (on_closed_) return false;
+  if (error.code == EAGAIN) return true;
+  if (!was_up_) return on_first_attempt_failed(path, error);
+  if (was_up) {
+    for (const auto& other : paths_) {
+      if (other.get() != &path) other->on_other_path_lost();
+    }
+    if (!connected()) on_last_path_lost(error);
+  } else if (!connected()) {
+    last_error_ = describe(error);
   }
+  return true;
 }
 
-void ClientSession::schedule_reconnect() {
-  retry_ = control_.call_after(delay_, [this] { open_path(); });
-  delay_ = std::min<Duration>(delay_ * 2, limits::kReconnectDelayMax);
+bool ClientSession::on_first_attempt_failed(PathKeeper& path, const Error& error) {
+  last_error_ = describe(error);
+  // The name may be ours still, of a session whose end the server has yet to see.
+  if (path.lost_in_info() && error.code == ECONNRESET && ++turned_away_ < limits::kNameAttempts) {
+    return true;
+  }
+  const auto next = std::ranges::find_if(
+      paths_, [](const auto& other) { return other->state() == KeeperState::Idle; });
+  if (next != paths_.end()) {
+    (*next)->connect();
+  } else {
+    events_.on_session_down(error, false);
+  }
+  return false;
+}
+
+void ClientSession::on_last_path_lost(const Error& error) {
+  last_error_ = describe(error);
+  on_each_queue([](std::size_t, SessionQueue& queue) { queue.close_gate(); }, [] {});
+  worker_of(0).post([this] { service_->fail_all(ENOTCONN); });
+  events_.on_session_down(error, true);
+}
+
+void ClientSession::let_go(PathKeeper& path, Executor::Task done) {
+  on_each_queue(
+      [index = path.index()](std::size_t, SessionQueue& queue) { queue.disconnect(index); },
+      std::move(done));
+}
+
+void ClientSession::send_again(PathKeeper& path) {
+  on_each_queue(
+      [index = path.index(), stats = &path.stats()](std::size_t, SessionQueue& queue) {
+        stats->failovers += queue.send_again(index);
+      },
+      [] {});
+}
+
+void ClientSession::on_ended(PathKeeper& path) {
+  // Behind what it has asked of the workers, and not from inside its own call.
+  on_each_queue([](std::size_t, SessionQueue&) {},
+                [this, ended = &path] {
+                  std::erase_if(paths_, [&](const auto& one) { return one.get() == ended; });
+                  if (on_closed_ && paths_.empty()) finish_closing();
+                });
 }
 
 void ClientSession::close(Executor::Task done) {
   RNBD_ASSERT(!on_closed_);
   on_closed_ = std::move(done);
-  retry_.reset();
-  if (path_ != nullptr) {
-    path_->close({ECANCELED, "the session is closed"});
-  } else {
-    control_.post([this] { finish_closing(); });
-  }
+  if (paths_.empty()) control_.post([this] { finish_closing(); });
+  for (const auto& path : paths_) path->end(false);
 }
 
 void ClientSession::finish_closing() {

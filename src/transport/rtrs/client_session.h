@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-// A client's session: everything between this host and one server under one name. Keeps a path up,
-// trying again with growing pauses when it is lost, and gives each worker its queue. Control
-// thread; the layer above owns it.
+// A client's session: everything between this host and one server under one name. Keeps its paths
+// up, gives each worker its queue, and tells the layer above when the first path comes and the last
+// one goes. Control thread; the layer above owns it.
 #pragma once
 
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "common/control_context.h"
 #include "transport/fabric.h"
-#include "transport/rtrs/client_path.h"
+#include "transport/rtrs/path_keeper.h"
 #include "transport/rtrs/service_queue.h"
 #include "transport/rtrs/session_queue.h"
 
@@ -20,11 +21,12 @@ namespace rnbd::rtrs {
 
 struct SessionSettings {
   std::string name;
-  transport::Address source;
-  transport::Address destination;
-  Uuid session_uuid{};  ///< random
-  Uuid path_uuid{};     ///< random
+  std::vector<PathSpec> paths;  ///< one at least; further ones may come later
+  Uuid session_uuid{};          ///< random
   HeartbeatTiming heartbeat;
+  PathPolicy policy = PathPolicy::MinInflight;
+  int max_reconnect_attempts = -1;  ///< in a row; -1: no end
+  std::uint64_t seed = 0;           ///< of what is left to chance
 };
 
 /// Told on the control thread.
@@ -34,12 +36,12 @@ class SessionEvents {
   /// A path is up and service messages pass; requests do after resume(). Called again each time the
   /// session was lost and has come back.
   virtual void on_session_up() = 0;
-  /// The last path was lost. It is tried again if it was up before; else the session stays down and
-  /// close() is all that can be done with it.
+  /// The last path was lost. They are tried again if the session was up before; else it stays down
+  /// and close() is all that can be done with it.
   virtual void on_session_down(const Error& error, bool will_retry) = 0;
 };
 
-class ClientSession final : public PathEvents {
+class ClientSession final : private PathOwner {
  public:
   /// `workers`: one for each queue; the first also serves connection 0.
   ClientSession(transport::Fabric& fabric, ControlContext& control,
@@ -47,6 +49,7 @@ class ClientSession final : public PathEvents {
                 SessionEvents& events);
   ~ClientSession() override;
 
+  /// Brings the first path up that can be, and then the others.
   void start();
 
   /// Takes everything down; `done` is called when nothing of the session is left on any worker. No
@@ -59,13 +62,16 @@ class ClientSession final : public PathEvents {
   void send(ServiceMessage message);
 
   [[nodiscard]] const SessionSettings& settings() const { return settings_; }
-  [[nodiscard]] bool connected() const {
-    return path_ != nullptr && path_->state() == PathState::Connected;
-  }
-  [[nodiscard]] const std::string& local_address() const { return local_address_; }
-  [[nodiscard]] const std::string& peer_address() const { return peer_address_; }
+  [[nodiscard]] bool connected() const { return first_connected() != nullptr; }
+  [[nodiscard]] std::string local_address() const;  ///< of a connected path; empty if there is none
+  [[nodiscard]] std::string peer_address() const;
   [[nodiscard]] const std::string& last_error() const { return last_error_; }
-  [[nodiscard]] std::uint32_t reconnects() const { return reconnects_; }
+  [[nodiscard]] std::uint32_t reconnects() const { return reconnects_; }  ///< of the session
+
+  /// In the order in which they were asked for.
+  [[nodiscard]] const std::vector<std::unique_ptr<PathKeeper>>& paths() const { return paths_; }
+  /// Requests on their way on a path.
+  [[nodiscard]] std::uint32_t in_flight(const PathKeeper& path) const;
 
   // Valid once the session has been up.
   [[nodiscard]] std::size_t queues() const { return queues_.size() - 1; }
@@ -75,15 +81,20 @@ class ClientSession final : public PathEvents {
   [[nodiscard]] std::size_t memory_bytes() const { return core_ ? core_->memory().size() : 0; }
 
  private:
-  Result<SessionCore*> on_path_parameters(const ServerParameters& parameters) override;
-  void on_path_connected() override;
-  void on_path_lost(const Error& error) override;
-  void on_path_closed() override;
+  std::optional<Route> live_route(const PathKeeper& path) const override;
+  Result<SessionCore*> on_parameters(const ServerParameters& parameters) override;
+  void on_up(PathKeeper& path) override;
+  bool on_lost(PathKeeper& path, const Error& error, bool was_up) override;
+  void let_go(PathKeeper& path, Executor::Task done) override;
+  void send_again(PathKeeper& path) override;
+  void on_ended(PathKeeper& path) override;
 
   Status create_core(const ServerParameters& parameters);
-  void open_path();
-  void on_queues_disconnected();
-  void schedule_reconnect();
+  PathKeeper& add(PathSpec spec);
+  [[nodiscard]] PathKeeper* first_connected() const;
+  bool on_first_attempt_failed(PathKeeper& path, const Error& error);
+  void on_last_path_lost(const Error& error);
+  void connect_queues(PathKeeper& path);
   void finish_closing();
   WorkerContext& worker_of(std::size_t queue) { return *workers_[queue == 0 ? 0 : queue - 1]; }
   /// Runs `step` for each queue on its worker, then `done` on the control thread.
@@ -99,15 +110,10 @@ class ClientSession final : public PathEvents {
   std::unique_ptr<SessionCore> core_;
   std::vector<std::unique_ptr<SessionQueue>> queues_;  ///< [0] carries service messages
   std::unique_ptr<ServiceQueue> service_;
-  std::unique_ptr<ClientPath> path_;
-  std::unique_ptr<ControlContext::Timer> retry_;
-  Duration delay_;
+  std::vector<std::unique_ptr<PathKeeper>> paths_;
   bool was_up_ = false;
-  bool again_ = false;  ///< the path that was lost is tried again
-  std::uint16_t attempts_ = 0;
+  unsigned turned_away_ = 0;  ///< how often, before it was ever up
   std::uint32_t reconnects_ = 0;
-  std::string local_address_;
-  std::string peer_address_;
   std::string last_error_;
   Executor::Task on_closed_;
 };

@@ -86,20 +86,20 @@ void Connection::attach() {
   worker_.post([this] { worker_.add(*this); });
 }
 
-void Connection::detach(Executor::Task done) {
+void Connection::detach(Executor::Task let_go, Executor::Task idle) {
   RNBD_ASSERT(attached_);
-  worker_.post([this, done = std::move(done)]() mutable {
+  worker_.post([this, let_go = std::move(let_go), idle = std::move(idle)]() mutable {
     worker_.remove(*this);
     failed_ = true;
     on_stopped();
-    detached_ = true;
-    on_detached_ = std::move(done);
-    check_detached();
+    control_.post(std::move(let_go));
+    on_idle_ = std::move(idle);
+    check_idle();
   });
 }
 
-void Connection::check_detached() {
-  if (detached_ && on_detached_ && !busy()) control_.post(std::exchange(on_detached_, nullptr));
+void Connection::check_idle() {
+  if (on_idle_ && !busy()) control_.post(std::exchange(on_idle_, nullptr));
 }
 
 void Connection::close() {

@@ -58,11 +58,11 @@ class Connection : public Pollable {
   /// Starts polling. From here on the worker owns the queue half.
   void attach();
 
-  /// Stops polling, on the worker, and calls `done` on the control thread when no request needs
-  /// the connection any more.
-  void detach(Executor::Task done);
+  /// Stops polling, on the worker. Both are called on the control thread, in this order: `let_go`
+  /// when the worker is through with the endpoint, `idle` when no request needs this object.
+  void detach(Executor::Task let_go, Executor::Task idle);
 
-  /// Ends all access to memory and forgets the endpoint. After detach().
+  /// Ends all access to memory and forgets the endpoint. Once the worker has let go.
   void close();
 
   [[nodiscard]] std::uint16_t cid() const { return cid_; }
@@ -97,7 +97,7 @@ class Connection : public Pollable {
   /// Do requests still need this object after it was detached?
   [[nodiscard]] virtual bool busy() const { return false; }
   /// For busy(): it may have become false.
-  void check_detached();
+  void check_idle();
 
   [[nodiscard]] WorkChain& chain() { return *chain_; }
   [[nodiscard]] WorkerContext& worker() { return worker_; }
@@ -124,8 +124,7 @@ class Connection : public Pollable {
   // Worker's.
   std::vector<transport::ReceiveRequest> reposts_;  ///< collected in a round, posted in one go
   std::array<transport::Completion, limits::kPollBatch> completions_{};
-  Executor::Task on_detached_;
-  bool detached_ = false;
+  Executor::Task on_idle_;  ///< once detached
   bool failed_ = false;
   std::atomic<std::uint64_t> arrivals_ = 0;
 };

@@ -13,6 +13,12 @@ namespace rnbd::rtrs {
 using transport::LocalMemory;
 using transport::WorkKind;
 
+namespace {
+
+constexpr std::uint32_t kNotWaiting = UINT32_MAX;
+
+}  // namespace
+
 void ServerRequest::respond(int error) { connection_->respond(*this, error); }
 
 std::size_t ServerRequest::worker() const { return connection_->worker_index(); }
@@ -23,6 +29,7 @@ ServerConnection::ServerConnection(std::uint16_t cid, std::size_t worker_index,
     : Connection(cid, worker, control, events),
       worker_index_(worker_index),
       path_(path),
+      waiting_(path.parameters.queue_depth, kNotWaiting),
       stages_(path.parameters.queue_depth),
       held_(path.parameters.queue_depth) {
   stalled_.reserve(path.parameters.queue_depth);
@@ -65,17 +72,43 @@ void ServerConnection::on_request(ChunkOffset target) {
         {EPROTO, fmt::format("a request at {} of chunk {}", target.offset, target.chunk)});
     return;
   }
-  ServerRequest* const request = path_.chunks->claim(target.chunk);
-  if (request == nullptr) {
-    fail_connection(
-        {EPROTO, fmt::format("a request in chunk {}, which is still in use", target.chunk)});
-    return;
+  using Claim = ChunkTable::Claim;
+  const Claim claim = path_.ours[target.chunk].load(std::memory_order_relaxed)
+                          ? Claim::Refused
+                          : path_.chunks->claim(target.chunk, *this);
+  switch (claim) {
+    case Claim::Taken:
+      ++in_flight_;
+      take(target.chunk, target.offset);
+      break;
+    case Claim::Waiting:
+      // Its first copy, from another path, is still being executed: were both to run, the first
+      // could end last, behind what the client wrote after the second was answered.
+      ++in_flight_;
+      waiting_[target.chunk] = target.offset;
+      break;
+    case Claim::Refused:
+      fail_connection(
+          {EPROTO, fmt::format("a request in chunk {}, which is still in use", target.chunk)});
+      break;
   }
-  ++in_flight_;
-  request->connection_ = this;
-  request->message_offset_ = target.offset;
-  stages_[target.chunk] = path_.parameters.new_key ? Stage::RevokeKey : Stage::Run;
-  advance(*request);
+}
+
+void ServerConnection::take(std::uint32_t chunk, std::uint32_t offset) {
+  path_.ours[chunk].store(true, std::memory_order_relaxed);
+  ServerRequest& request = path_.chunks->request(chunk);
+  request.connection_ = this;
+  request.message_offset_ = offset;
+  stages_[chunk] = path_.parameters.new_key ? Stage::RevokeKey : Stage::Run;
+  advance(request);
+}
+
+void ServerConnection::hand_over(std::uint32_t chunk) {
+  worker().post([this, chunk] { on_handed_over(chunk); });
+}
+
+void ServerConnection::on_handed_over(std::uint32_t chunk) {
+  take(chunk, std::exchange(waiting_[chunk], kNotWaiting));
 }
 
 void ServerConnection::advance(ServerRequest& request) {
@@ -302,13 +335,19 @@ void ServerConnection::on_stopped() {
   // What waits for room or for a revoked key is not coming back by itself any more.
   for (std::uint32_t chunk = 0; chunk < held_.size(); ++chunk) {
     if (held_[chunk]) advance(path_.chunks->request(chunk));
+    if (waiting_[chunk] == kNotWaiting || !path_.chunks->stop_waiting(chunk, *this)) continue;
+    waiting_[chunk] = kNotWaiting;
+    --in_flight_;
   }
 }
 
 void ServerConnection::release(ServerRequest& request) {
-  ChunkTable::release(request);
+  const std::uint32_t chunk = request.chunk_;
+  path_.ours[chunk].store(false, std::memory_order_relaxed);
+  ServerConnection* const next = ChunkTable::release(request);
+  if (next != nullptr) next->hand_over(chunk);
   --in_flight_;
-  check_detached();
+  check_idle();
 }
 
 }  // namespace rnbd::rtrs

@@ -27,6 +27,10 @@ struct ServerPathView {
   std::vector<std::unique_ptr<transport::Window>> windows;  ///< by chunk
   MemoryBlock key_messages;                                 ///< a KeyResponse each
   std::unique_ptr<transport::Region> key_region;
+
+  /// By chunk: a connection of this path has it. Only to tell a request in a chunk that this path
+  /// itself is using from a copy of another path's.
+  std::vector<std::atomic<bool>> ours;
 };
 
 class ServerConnection final : public Connection {
@@ -43,6 +47,9 @@ class ServerConnection final : public Connection {
   void respond(ServerRequest& request, int error);
   void flush() override;
 
+  /// A chunk that this connection waited for is its own now. Any thread.
+  void hand_over(std::uint32_t chunk);
+
   /// Binds each chunk's window for the first time and calls `done` on this worker afterwards.
   void bind_all(Executor::Task done);
 
@@ -53,6 +60,8 @@ class ServerConnection final : public Connection {
   [[nodiscard]] bool busy() const override { return in_flight_ > 0; }
 
   void on_request(ChunkOffset target);
+  void take(std::uint32_t chunk, std::uint32_t offset);
+  void on_handed_over(std::uint32_t chunk);
   void advance(ServerRequest& request);
   void revoke_key(ServerRequest& request);
   void begin(ServerRequest& request);
@@ -63,7 +72,6 @@ class ServerConnection final : public Connection {
   [[nodiscard]] transport::WorkRequest bind_work(std::uint32_t chunk) const;
   void bind_more();
   void release(ServerRequest& request);
-  void hold(ServerRequest& request);
   void on_stopped() override;
 
   /// What a request that found the send queue full, or waits for its key to die, does next.
@@ -71,7 +79,8 @@ class ServerConnection final : public Connection {
 
   const std::size_t worker_index_;
   ServerPathView& path_;
-  std::uint32_t in_flight_ = 0;
+  std::uint32_t in_flight_ = 0;         ///< chunks that are ours, or are waited for
+  std::vector<std::uint32_t> waiting_;  ///< by chunk: offset of a request that waits for it
   std::vector<Stage> stages_;           ///< by chunk; meaningful while this connection has it
   std::vector<bool> held_;              ///< by chunk: ours, and not the handler's just now
   std::vector<std::uint32_t> stalled_;  ///< chunks waiting for room, oldest first

@@ -24,7 +24,8 @@ constexpr std::array kLegalMoves = {
     Move{ServerPathState::Connecting, ServerPathState::Closing},
     Move{ServerPathState::Binding, ServerPathState::Closing},
     Move{ServerPathState::Connected, ServerPathState::Closing},
-    Move{ServerPathState::Closing, ServerPathState::Closed},
+    Move{ServerPathState::Closing, ServerPathState::Draining},
+    Move{ServerPathState::Draining, ServerPathState::Closed},
 };
 
 std::size_t info_bytes(const ServerParameters& parameters) {
@@ -47,12 +48,13 @@ ServerPath::ServerPath(ControlContext& control, std::vector<WorkerContext*> work
       members_(settings_.connections) {
   view_.parameters = settings_.parameters;
   view_.chunks = &chunks;
+  view_.ours = std::vector<std::atomic<bool>>(settings_.parameters.queue_depth);
   half_open_ = control_.call_after(limits::kHalfOpenTimeout, [this] {
     close(fmt::format("it did not become whole in {} s", limits::kHalfOpenTimeout.count()));
   });
 }
 
-ServerPath::~ServerPath() { RNBD_ASSERT(state_ == ServerPathState::Closed || detaching_ == 0); }
+ServerPath::~ServerPath() { RNBD_ASSERT(holding_ == 0 && busy_ == 0); }
 
 void ServerPath::move_to(ServerPathState next) {
   RNBD_ASSERT(std::ranges::any_of(
@@ -227,11 +229,12 @@ void ServerPath::on_connection_failed(std::uint16_t cid, const Error& error) {
 }
 
 void ServerPath::close(const std::string& why) {
-  if (state_ == ServerPathState::Closing || state_ == ServerPathState::Closed) return;
+  if (state_ >= ServerPathState::Closing) return;
   if (!empty()) log::info("path {} -> {} closes: {}", peer_address_, local_address_, why);
   move_to(ServerPathState::Closing);
   half_open_.reset();
-  detaching_ = 1;  // the last step, below
+  holding_ = 1;  // the heartbeat's worker, below
+  busy_ = 1;     // the last step of on_let_go()
   service_worker().post([this] {
     if (heartbeat_) service_worker().remove(*heartbeat_);
     heartbeat_.reset();
@@ -239,22 +242,30 @@ void ServerPath::close(const std::string& why) {
   for (const auto& member : members_) {
     if (member == nullptr) continue;
     member->data.endpoint().disconnect();
-    ++detaching_;
-    member->data.detach([this] { on_member_detached(); });
+    ++holding_;
+    ++busy_;
+    member->data.detach([this] { on_let_go(); }, [this] { on_idle(); });
   }
-  service_worker().post([this] { control_.post([this] { on_member_detached(); }); });
+  service_worker().post([this] { control_.post([this] { on_let_go(); }); });
 }
 
-void ServerPath::on_member_detached() {
-  if (--detaching_ > 0) return;
+void ServerPath::on_let_go() {
+  if (--holding_ > 0) return;
   for (const auto& member : members_) {
     if (member != nullptr) member->data.close();
   }
   view_.windows.clear();
   view_.key_region.reset();
   region_.reset();
+  move_to(ServerPathState::Draining);
+  events_.on_server_path_draining(settings_.uuid);
+  on_idle();
+}
+
+void ServerPath::on_idle() {
+  if (--busy_ > 0) return;
   move_to(ServerPathState::Closed);
-  events_.on_server_path_closed(settings_.uuid);
+  events_.on_server_path_closed(*this);
 }
 
 std::uint64_t ServerPath::arrivals() const {

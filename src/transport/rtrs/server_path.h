@@ -20,9 +20,13 @@ enum class ServerPathState : std::uint8_t {
   Connecting,  ///< connections come in, any order
   Binding,     ///< INFO_REQ was accepted; with new_key, every chunk gets its first key
   Connected,
-  Closing,  ///< workers let go of its connections, as their requests end
+  Closing,   ///< ended; workers let go of its connections
+  Draining,  ///< its queue pairs are gone: nothing of it arrives any more; the disk may still be
+             ///< busy with its requests
   Closed,
 };
+
+class ServerPath;
 
 /// Told on the control thread.
 class ServerPathEvents {
@@ -30,7 +34,8 @@ class ServerPathEvents {
   virtual ~ServerPathEvents() = default;
   /// INFO_REQ came with this name. The answer runs the requests, or says why the path is refused.
   virtual Result<RequestHandler*> on_path_named(const std::string& name) = 0;
-  virtual void on_server_path_closed(const Uuid& uuid) = 0;  ///< it may be destroyed
+  virtual void on_server_path_draining(const Uuid& uuid) = 0;
+  virtual void on_server_path_closed(ServerPath& path) = 0;  ///< it may be destroyed
 };
 
 struct ServerPathSettings {
@@ -56,6 +61,12 @@ class ServerPath final : public ConnectionEvents, public HeartbeatPath {
   [[nodiscard]] ServerPathState state() const { return state_; }
   [[nodiscard]] const Uuid& uuid() const { return settings_.uuid; }
   [[nodiscard]] bool empty() const;  ///< no connection has been accepted
+  /// This life of the path is over: another one may begin under the same name.
+  [[nodiscard]] bool over() const { return state_ >= ServerPathState::Draining; }
+  /// Is connection 0 awaited? If not, a request for one begins a new life of the path.
+  [[nodiscard]] bool expects_service() const {
+    return state_ == ServerPathState::Connecting && members_[0] == nullptr;
+  }
   [[nodiscard]] const std::string& local_address() const { return local_address_; }
   [[nodiscard]] const std::string& peer_address() const { return peer_address_; }
   [[nodiscard]] const std::string& device_name() const { return device_name_; }
@@ -80,7 +91,8 @@ class ServerPath final : public ConnectionEvents, public HeartbeatPath {
   Status prepare(Member& member);
   void connected();
   [[nodiscard]] std::vector<std::byte> info_response() const;
-  void on_member_detached();
+  void on_let_go();
+  void on_idle();
 
   void on_connection_failed(std::uint16_t cid, const Error& error) override;
   void on_info(std::vector<std::byte> message) override;
@@ -104,7 +116,8 @@ class ServerPath final : public ConnectionEvents, public HeartbeatPath {
   std::vector<std::unique_ptr<Member>> members_;  ///< by cid; null: not there yet
   std::unique_ptr<ControlContext::Timer> half_open_;
   std::unique_ptr<Heartbeat> heartbeat_;  ///< the service worker's while connected
-  std::size_t detaching_ = 0;
+  std::size_t holding_ = 0;               ///< workers' parts that have not let go
+  std::size_t busy_ = 0;                  ///< connections that requests need
   std::string local_address_;
   std::string peer_address_;
   std::string device_name_;

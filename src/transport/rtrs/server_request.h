@@ -39,7 +39,10 @@ class ServerRequest {
   friend class ServerConnection;
   friend class ChunkTable;
 
-  std::atomic<bool> claimed_ = false;
+  /// kFree, kClaimed, or the connection that waits for it while another has it.
+  static constexpr std::uintptr_t kFree = 0;
+  static constexpr std::uintptr_t kClaimed = 1;
+  std::atomic<std::uintptr_t> state_ = kFree;
   std::uint32_t chunk_ = 0;
   Direction direction_ = Direction::Read;
   bool need_invalidate_ = false;

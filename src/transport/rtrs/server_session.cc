@@ -8,6 +8,7 @@
 
 #include "common/assert.h"
 #include "common/limits.h"
+#include "common/log.h"
 
 namespace rnbd::rtrs {
 
@@ -24,6 +25,10 @@ Result<std::unique_ptr<ServerSession>> ServerSession::create(ControlContext& con
 Status ServerSession::add(const ConnectRequest& request,
                           std::unique_ptr<transport::Endpoint>& endpoint) {
   if (ending_) return fail(ECONNRESET, "the session's last life is still ending");
+  ServerPath* const known = find_path(request.path_uuid);
+  if (known != nullptr && request.cid == 0 && !known->expects_service()) {
+    return begin_new_life(*known, request, endpoint);
+  }
   auto path = find_or_add_path(request, *endpoint);
   if (!path) return fail(path.error());
   Status added = (*path)->add(request, endpoint);
@@ -34,19 +39,72 @@ Status ServerSession::add(const ConnectRequest& request,
   return added;
 }
 
+ServerPath* ServerSession::find_path(const Uuid& uuid) const {
+  const auto found = std::ranges::find_if(
+      paths_, [&](const auto& path) { return path->uuid() == uuid && !path->over(); });
+  return found == paths_.end() ? nullptr : found->get();
+}
+
+bool ServerSession::is_from_client(const transport::Endpoint& endpoint) const {
+  return std::ranges::any_of(paths_, [peer = endpoint.peer_address()](const auto& path) {
+    return path->peer_address() == peer;
+  });
+}
+
+Status ServerSession::begin_new_life(ServerPath& path, const ConnectRequest& request,
+                                     std::unique_ptr<transport::Endpoint>& endpoint) {
+  // Whoever knows both names has been told them; still, nobody ends a path from elsewhere.
+  if (!is_from_client(*endpoint)) {
+    return fail(ECONNRESET, "the path is alive, and none of its client's asks for a new life");
+  }
+  const auto earlier = std::ranges::find(waiting_, request.path_uuid,
+                                         [](const Waiting& one) { return one.request.path_uuid; });
+  if (earlier != waiting_.end()) {
+    earlier->endpoint->reject(bytes_of(make_reject(ECONNRESET)));
+    waiting_.erase(earlier);
+  }
+  waiting_.push_back({request, std::move(endpoint)});
+  path.close("its client begins a new life of it");
+  return {};
+}
+
+void ServerSession::on_server_path_draining(const Uuid& uuid) {
+  control_.post([this, uuid] { admit_waiting(uuid); });
+}
+
+void ServerSession::admit_waiting(const Uuid& uuid) {
+  const auto found =
+      std::ranges::find(waiting_, uuid, [](const Waiting& one) { return one.request.path_uuid; });
+  if (found == waiting_.end()) return;
+  Waiting waiting = std::move(*found);
+  waiting_.erase(found);
+  const Status admitted = add(waiting.request, waiting.endpoint);
+  if (admitted) return;
+  log::debug("session {}: {} was waited for: {}", name_, waiting.endpoint->peer_address(),
+             describe(admitted.error()));
+  waiting.endpoint->reject(bytes_of(make_reject(admitted.error().code)));
+}
+
+void ServerSession::refuse_waiting(const Error& why) {
+  for (Waiting& one : std::exchange(waiting_, {})) {
+    one.endpoint->reject(bytes_of(make_reject(why.code)));
+  }
+}
+
 Result<ServerPath*> ServerSession::find_or_add_path(const ConnectRequest& request,
                                                     const transport::Endpoint& endpoint) {
+  if (ServerPath* const known = find_path(request.path_uuid)) return known;
   for (const auto& path : paths_) {
-    if (path->uuid() == request.path_uuid) return path.get();
+    if (path->over()) continue;
     if (path->peer_address() == endpoint.peer_address() &&
         path->local_address() == endpoint.local_address()) {
       return fail(EEXIST, fmt::format("another path goes from {} to {}", endpoint.peer_address(),
                                       endpoint.local_address()));
     }
   }
-  // A request that a client sends again on another path must not run beside its first copy, and
-  // this server does not hold it back yet.
-  if (!paths_.empty()) return fail(EOPNOTSUPP, "one path a session is what this version can do");
+  if (paths_.size() >= limits::kMaxServerPaths) {
+    return fail(ECONNRESET, fmt::format("{} paths are enough", limits::kMaxServerPaths));
+  }
   paths_.push_back(
       std::make_unique<ServerPath>(control_, workers_,
                                    ServerPathSettings{.uuid = request.path_uuid,
@@ -74,13 +132,14 @@ Result<RequestHandler*> ServerSession::on_path_named(const std::string& name) {
 }
 
 void ServerSession::close(const std::string& why) {
+  refuse_waiting({ECONNREFUSED, why});
   for (const auto& path : paths_) path->close(why);
 }
 
-void ServerSession::on_server_path_closed(const Uuid& uuid) {
+void ServerSession::on_server_path_closed(ServerPath& path) {
   // Not from inside the path's own call.
-  control_.post([this, uuid] {
-    std::erase_if(paths_, [&](const auto& path) { return path->uuid() == uuid; });
+  control_.post([this, closed = &path] {
+    std::erase_if(paths_, [&](const auto& one) { return one.get() == closed; });
     if (paths_.empty()) end();
   });
 }
@@ -88,6 +147,7 @@ void ServerSession::on_server_path_closed(const Uuid& uuid) {
 void ServerSession::end() {
   RNBD_ASSERT(chunks_->busy() == 0);
   ending_ = true;
+  refuse_waiting({ECONNRESET, "the session ends"});
   if (handler_ == nullptr) {
     events_.on_session_ended(*this);
     return;

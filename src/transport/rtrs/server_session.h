@@ -2,6 +2,12 @@
 // One client's session, at the server: its chunks, its paths, and the layer that runs its requests.
 // Lives from the first connection of its first path until the last path is closed and no request of
 // it runs any more. Control thread; the acceptor owns it.
+//
+// A request for connection 0 of a path that is alive says that its client has given the path's life
+// up. It waits until that life is over and nothing of it can arrive any more, and is looked at
+// then: so its answer, whatever it is, tells the client that it may send elsewhere what the old
+// life has not answered. A client may ask over another path's addresses too; the answer is EEXIST
+// then, since that path has them.
 #pragma once
 
 #include <cstdint>
@@ -44,7 +50,8 @@ class ServerSession final : public ServerPathEvents {
                                                        ServerSessionSettings settings,
                                                        ServerSessionEvents& events);
 
-  /// As ServerPath::add, on the path that the request names.
+  /// As ServerPath::add, on the path that the request names; or keeps `endpoint` until that path's
+  /// present life is over.
   Status add(const ConnectRequest& request, std::unique_ptr<transport::Endpoint>& endpoint);
 
   /// Ends all paths; on_session_closed and on_session_ended follow.
@@ -67,9 +74,16 @@ class ServerSession final : public ServerPathEvents {
         events_(events) {}
 
   Result<RequestHandler*> on_path_named(const std::string& name) override;
-  void on_server_path_closed(const Uuid& uuid) override;
+  void on_server_path_draining(const Uuid& uuid) override;
+  void on_server_path_closed(ServerPath& path) override;
+  [[nodiscard]] ServerPath* find_path(const Uuid& uuid) const;
+  [[nodiscard]] bool is_from_client(const transport::Endpoint& endpoint) const;
   Result<ServerPath*> find_or_add_path(const ConnectRequest& request,
                                        const transport::Endpoint& endpoint);
+  Status begin_new_life(ServerPath& path, const ConnectRequest& request,
+                        std::unique_ptr<transport::Endpoint>& endpoint);
+  void admit_waiting(const Uuid& uuid);
+  void refuse_waiting(const Error& why);
   void end();
 
   ControlContext& control_;
@@ -79,8 +93,14 @@ class ServerSession final : public ServerPathEvents {
   ServerSessionEvents& events_;
   std::string name_;
   RequestHandler* handler_ = nullptr;
-  std::vector<std::unique_ptr<ServerPath>> paths_;
+  std::vector<std::unique_ptr<ServerPath>> paths_;  ///< those that are over included, until closed
   bool ending_ = false;
+
+  struct Waiting {
+    ConnectRequest request;
+    std::unique_ptr<transport::Endpoint> endpoint;
+  };
+  std::vector<Waiting> waiting_;  ///< for the end of a path's life; one a path at most
 };
 
 }  // namespace rnbd::rtrs

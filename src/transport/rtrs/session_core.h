@@ -5,6 +5,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <cstring>
 #include <vector>
@@ -12,6 +13,7 @@
 #include "common/memory_block.h"
 #include "common/result.h"
 #include "transport/rtrs/handshake.h"
+#include "transport/rtrs/path_policy.h"
 #include "transport/rtrs/permits.h"
 #include "transport/rtrs/request_channel.h"
 
@@ -25,6 +27,12 @@ struct ClientRequest {
   std::uint16_t user_length = 0;
   Direction direction = Direction::Read;
   std::array<std::byte, kMaxUserMessage> user_message{};
+};
+
+/// What workers measure of one path over all its lives; read by anybody.
+struct PathStats {
+  std::atomic<std::uint64_t> latency_ns = 0;  ///< a heartbeat's last round trip; 0: never measured
+  std::atomic<std::uint64_t> failovers = 0;   ///< requests that had to be sent again elsewhere
 };
 
 /// A queue that can be told, by any thread, that permits have come back.
@@ -63,6 +71,7 @@ class SessionCore {
     }
   }
 
+  std::atomic<PathPolicy> policy = PathPolicy::MinInflight;  ///< may change at any time
   PermitPool permits;
   std::vector<PermitSleeper*> sleepers;  ///< by queue; set once, before the first permit is taken
 

@@ -13,37 +13,56 @@ constexpr std::size_t kExpectedWaiters = limits::kMaxDevicesPerSession;
 }  // namespace
 
 SessionQueue::SessionQueue(std::uint32_t index, SessionCore& core, WorkerContext& worker)
-    : index_(index), core_(core), worker_(worker), sent_(core.depth()) {
+    : index_(index), core_(core), worker_(worker), sent_on_(core.depth(), kNotSent) {
+  for (std::size_t path = 0; path < lanes_.size(); ++path) {
+    lanes_[path].queue = this;
+    lanes_[path].index = static_cast<std::uint8_t>(path);
+  }
   waiting_.reserve(core.depth());
   waiters_.reserve(kExpectedWaiters);
 }
 
-void SessionQueue::connect(ClientConnection& connection) {
-  connection_ = &connection;
-  connection.serve(*this);
+void SessionQueue::connect(std::size_t path, ClientConnection& connection, const PathStats& stats) {
+  Lane& lane = lanes_[path];
+  RNBD_ASSERT(lane.connection == nullptr && lane.in_flight == 0);
+  lane.connection = &connection;
+  lane.stats = &stats;
+  lane.drained = false;
+  lanes_used_ = std::max(lanes_used_, path + 1);
+  connection.serve(lane);
+  send_waiting();
+}
+
+void SessionQueue::drain(std::size_t path) { lanes_[path].drained = true; }
+
+void SessionQueue::disconnect(std::size_t path) { lanes_[path].connection = nullptr; }
+
+std::uint32_t SessionQueue::send_again(std::size_t path) {
+  Lane& lane = lanes_[path];
+  RNBD_ASSERT(lane.connection == nullptr);
+  std::vector<PermitId> again;
+  for (std::size_t permit = 0; permit < sent_on_.size(); ++permit) {
+    if (sent_on_[permit] != path) continue;
+    sent_on_[permit] = kNotSent;
+    const auto id = static_cast<PermitId>(permit);
+    if (core_.request(id).owner == nullptr) {
+      release({&id, 1});
+    } else {
+      again.push_back(id);
+    }
+  }
+  lane.in_flight.store(0, std::memory_order_relaxed);
+  // In front: they have waited longest.
+  waiting_.insert(waiting_.begin(), again.begin(), again.end());
+  resent_ += again.size();
+  send_waiting();
+  return static_cast<std::uint32_t>(again.size());
 }
 
 void SessionQueue::open_gate(bool new_life) {
   if (new_life) ++life_;
   gate_open_ = true;
   send_waiting();
-}
-
-void SessionQueue::disconnect() {
-  connection_ = nullptr;
-  gate_open_ = false;
-  for (std::size_t permit = 0; permit < sent_.size(); ++permit) {
-    if (!sent_[permit]) continue;
-    sent_[permit] = false;
-    const auto id = static_cast<PermitId>(permit);
-    if (core_.request(id).owner == nullptr) {
-      release({&id, 1});
-    } else {
-      waiting_.push_back(id);
-      ++resent_;
-    }
-  }
-  in_flight_ = 0;
 }
 
 bool SessionQueue::acquire(std::span<PermitId> permits, PermitWaiter& waiter) {
@@ -93,33 +112,50 @@ void SessionQueue::submit(PermitId permit, Direction direction, std::uint32_t da
   request.user_length = static_cast<std::uint16_t>(user_message.size());
   std::ranges::copy(user_message, request.user_message.begin());
   ++requests_;
-  if (!can_send() || !waiting_.empty() || !send(permit)) waiting_.push_back(permit);
+  if (!gate_open_ || !waiting_.empty() || !send(permit)) waiting_.push_back(permit);
+}
+
+SessionQueue::Lane* SessionQueue::pick() {
+  std::array<PathLoad, limits::kMaxClientPaths> loads;
+  for (std::size_t path = 0; path < lanes_used_; ++path) {
+    const Lane& lane = lanes_[path];
+    PathLoad& load = loads[path];
+    load.usable = lane.connection != nullptr && !lane.drained && lane.connection->ready();
+    if (!load.usable) continue;
+    load.in_flight = lane.in_flight.load(std::memory_order_relaxed);
+    load.latency_ns = lane.stats->latency_ns.load(std::memory_order_relaxed);
+  }
+  const std::size_t picked = picker_.pick(core_.policy.load(std::memory_order_relaxed),
+                                          std::span(loads).first(lanes_used_));
+  return picked == PathPicker::kNone ? nullptr : &lanes_[picked];
 }
 
 bool SessionQueue::send(PermitId permit) {
+  Lane* const lane = pick();
+  if (lane == nullptr) return false;
   ClientRequest& request = core_.request(permit);
   if (request.life != life_) {
     request.owner->on_request_renewed(permit,
                                       std::span(request.user_message).first(request.user_length));
     request.life = life_;
   }
-  if (!connection_->send(core_, permit)) return false;
-  sent_[permit] = true;
-  ++in_flight_;
+  lane->connection->send(core_, permit);
+  sent_on_[permit] = lane->index;
+  lane->count(+1);
   return true;
 }
 
 void SessionQueue::send_waiting() {
-  if (!can_send()) return;
+  if (!gate_open_) return;
   std::size_t sent = 0;
   while (sent < waiting_.size() && send(waiting_[sent])) ++sent;
   waiting_.erase(waiting_.begin(), waiting_.begin() + static_cast<std::ptrdiff_t>(sent));
 }
 
-bool SessionQueue::on_response(PermitId permit, int error) {
-  if (!sent_[permit]) return false;
-  sent_[permit] = false;
-  --in_flight_;
+bool SessionQueue::on_response(Lane& lane, PermitId permit, int error) {
+  if (sent_on_[permit] != lane.index) return false;
+  sent_on_[permit] = kNotSent;
+  lane.count(-1);
   RequestOwner* const owner = std::exchange(core_.request(permit).owner, nullptr);
   if (owner != nullptr) {
     owner->on_request_done(permit, error);
@@ -130,8 +166,8 @@ bool SessionQueue::on_response(PermitId permit, int error) {
 }
 
 void SessionQueue::abandon(RequestOwner& owner) {
-  for (std::size_t permit = 0; permit < sent_.size(); ++permit) {
-    if (!sent_[permit]) continue;
+  for (std::size_t permit = 0; permit < sent_on_.size(); ++permit) {
+    if (sent_on_[permit] == kNotSent) continue;
     ClientRequest& request = core_.request(static_cast<PermitId>(permit));
     if (request.owner == &owner) request.owner = nullptr;
   }
@@ -144,9 +180,11 @@ void SessionQueue::abandon(RequestOwner& owner) {
 }
 
 QueueCounters SessionQueue::counters() const {
+  std::uint32_t sent = 0;
+  for (const Lane& lane : lanes_) sent += lane.in_flight.load(std::memory_order_relaxed);
   return {.requests = requests_,
           .resent = resent_,
-          .in_flight = in_flight_,
+          .in_flight = sent,
           .waiting = static_cast<std::uint32_t>(waiting_.size())};
 }
 

@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: Apache-2.0
+// Sessions with two paths over the in-memory fabric: choosing, losing, fencing and getting back.
+#include <algorithm>
+#include <cerrno>
+#include <tuple>
+
+#include <gtest/gtest.h>
+
+#include "unit/engine_bench.h"
+
+namespace rnbd::rtrs::test {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+std::string order_name(const testing::TestParamInfo<std::tuple<std::uint64_t, bool>>& info) {
+  return "Seed" + std::to_string(std::get<0>(info.param)) +
+         (std::get<1>(info.param) ? "NewKeys" : "OneKey");
+}
+
+class Multipath : public testing::TestWithParam<std::tuple<std::uint64_t, bool>> {
+ protected:
+  void SetUp() override {
+    one_.session.start();
+    ASSERT_TRUE(bench_.until([&] { return both_up(); }));
+  }
+  void TearDown() override {
+    bench_.close(one_);
+    bench_.close(bench_.two);
+    bench_.idle();
+    EXPECT_TRUE(server_.acceptor().sessions().empty());
+    server_.listener.reset();
+    EXPECT_EQ(bench_.fabric.endpoints(), 0U);
+    EXPECT_EQ(bench_.fabric.changed_sources(), 0U) << "memory was changed while it was on the way";
+  }
+
+  [[nodiscard]] const PathKeeper& path(std::size_t index) const {
+    return *one_.session.paths()[index];
+  }
+  [[nodiscard]] bool both_up() const { return path(0).connected() && path(1).connected(); }
+  [[nodiscard]] std::uint32_t in_flight(std::size_t index) const {
+    return one_.session.in_flight(path(index));
+  }
+  bool wait(const std::function<bool()>& condition, milliseconds limit = seconds(60)) {
+    for (auto waited = milliseconds(0); waited < limit; waited += milliseconds(10)) {
+      if (bench_.until(condition)) return true;
+      bench_.pass(milliseconds(10));
+    }
+    return condition();
+  }
+  /// `count` writes whose execution is held back, on both paths.
+  void submit_held(std::uint32_t count) {
+    server_.disk.hold = true;
+    for (std::uint32_t i = 0; i < count; ++i) {
+      one_.submit(i % 2, Direction::Write, i, static_cast<std::byte>(i + 1));
+    }
+    ASSERT_TRUE(bench_.until([&] { return server_.disk.held.size() == count; }));
+    ASSERT_GT(in_flight(0), 0U);
+    ASSERT_GT(in_flight(1), 0U);
+  }
+  void run_held() {
+    server_.disk.hold = false;
+    server_.disk.run_held();
+  }
+  void release_all() {
+    for (const auto& [permit, error] : one_.done) {
+      EXPECT_EQ(error, 0);
+      one_.release(0, permit);
+    }
+    one_.done.clear();
+    EXPECT_EQ(one_.session.permits_in_use(), 0U);
+  }
+
+  Bench bench_{std::get<0>(GetParam()), std::get<1>(GetParam()), 16, 2};
+  Client& one_ = bench_.one;
+  Server& server_ = bench_.server;
+};
+
+INSTANTIATE_TEST_SUITE_P(Orders, Multipath,
+                         testing::Combine(testing::Range<std::uint64_t>(0, 25), testing::Bool()),
+                         order_name);
+
+TEST_P(Multipath, AllPathsAreOneSessionOfTheServer) {
+  ASSERT_EQ(server_.acceptor().sessions().size(), 1U);
+  EXPECT_EQ(server_.acceptor().sessions().front()->paths().size(), 2U);
+  EXPECT_EQ(server_.names, std::vector<std::string>{"one"});
+  EXPECT_EQ(one_.ups, 1);
+}
+
+TEST_P(Multipath, RequestsUseBothPaths) {
+  submit_held(8);
+  EXPECT_EQ(in_flight(0), 4U);
+  EXPECT_EQ(in_flight(1), 4U);
+  run_held();
+  ASSERT_TRUE(bench_.until([&] { return one_.finished == 8; }));
+  release_all();
+}
+
+TEST_P(Multipath, ALostPathsRequestsGoOnOverTheOther) {
+  submit_held(8);
+  bench_.break_line(0);
+  ASSERT_TRUE(wait([&] { return path(0).stats().failovers == 4; }));
+  run_held();
+  ASSERT_TRUE(bench_.until([&] { return one_.finished == 8; }));
+  EXPECT_EQ(one_.downs, 0) << "the session never was without a path";
+  EXPECT_EQ(one_.renewed, 0U) << "nor did the server forget what was open";
+  EXPECT_EQ(server_.disk.requests, 12U) << "what both ends may have lost was executed twice";
+  for (std::uint32_t i = 0; i < 8; ++i) {
+    EXPECT_EQ(server_.disk.blocks[i],
+              std::vector<std::byte>(kBlock, static_cast<std::byte>(i + 1)));
+  }
+  release_all();
+  ASSERT_TRUE(wait([&] { return both_up(); }));
+  EXPECT_EQ(path(0).reconnects(), 1U);
+  EXPECT_EQ(path(1).reconnects(), 0U);
+}
+
+TEST_P(Multipath, ASecondCopyWaitsForTheFirst) {
+  submit_held(8);
+  bench_.break_line(0);
+  ASSERT_TRUE(wait([&] { return path(0).stats().failovers == 4; }));
+  bench_.idle();
+  EXPECT_EQ(server_.disk.requests, 8U) << "a second copy ran beside the first";
+  EXPECT_EQ(one_.finished, 0U);
+  run_held();
+  ASSERT_TRUE(bench_.until([&] { return one_.finished == 8; }));
+  EXPECT_EQ(server_.disk.requests, 12U);
+  release_all();
+}
+
+TEST_P(Multipath, ASilentPathIsLostAndFenced) {
+  submit_held(8);
+  bench_.cut(0);  // nobody is told, and the server goes on believing in the path
+  ASSERT_TRUE(wait([&] { return path(0).stats().failovers == 4; }));
+  run_held();
+  ASSERT_TRUE(bench_.until([&] { return one_.finished == 8; }));
+  EXPECT_EQ(one_.downs, 0);
+  release_all();
+  bench_.heal(0);
+  ASSERT_TRUE(wait([&] { return both_up(); }));
+}
+
+TEST_P(Multipath, NothingIsSentAgainBeforeTheServerHasEndedTheOldLife) {
+  submit_held(8);
+  bench_.cut(0);
+  bool fenced = true;
+  const ServerSession& session = *server_.acceptor().sessions().front();
+  ASSERT_TRUE(wait([&] {
+    const bool alive = std::ranges::any_of(session.paths(), [&](const auto& one) {
+      return one->peer_address() == bench_.near(0) && !one->over();
+    });
+    if (alive && path(0).stats().failovers > 0) fenced = false;
+    return path(0).stats().failovers == 4;
+  }));
+  EXPECT_TRUE(fenced);
+  run_held();
+  ASSERT_TRUE(bench_.until([&] { return one_.finished == 8; }));
+  release_all();
+  bench_.heal(0);
+}
+
+TEST_P(Multipath, RequestsWaitWhileNoPathIsLeft) {
+  submit_held(8);
+  bench_.cut(0);
+  bench_.cut(1);
+  ASSERT_TRUE(wait([&] { return one_.downs == 1; }));
+  EXPECT_TRUE(one_.retries);
+  one_.submit(0, Direction::Write, 8, std::byte{9});
+  bench_.pass(seconds(3));
+  bench_.idle();
+  EXPECT_EQ(one_.finished, 0U);
+  bench_.heal(1);
+  ASSERT_TRUE(wait([&] { return one_.ups == 2; }));
+  run_held();
+  ASSERT_TRUE(wait([&] { return one_.finished == 9; }));
+  EXPECT_EQ(one_.renewed, 9U);
+  bench_.heal(0);
+  ASSERT_TRUE(wait([&] { return both_up(); }));
+  release_all();
+}
+
+TEST_P(Multipath, AServerThatIsStartedAnewIsJoinedByAllPaths) {
+  submit_held(4);
+  bool stopped = false;
+  server_.acceptor().close([&] { stopped = true; });
+  run_held();
+  ASSERT_TRUE(bench_.until([&] { return stopped && one_.downs == 1; }));
+  server_.restart();
+  ASSERT_TRUE(wait([&] { return both_up() && one_.finished == 4; }));
+  EXPECT_EQ(one_.ups, 2);
+  EXPECT_EQ(server_.acceptor().sessions().size(), 1U);
+  release_all();
+}
+
+/// Not started yet.
+class MultipathStart : public Multipath {
+ protected:
+  void SetUp() override {}
+};
+
+INSTANTIATE_TEST_SUITE_P(Orders, MultipathStart,
+                         testing::Combine(testing::Range<std::uint64_t>(0, 5), testing::Bool()),
+                         order_name);
+
+TEST_P(MultipathStart, TheFirstPathsFailureIsNotTheSessions) {
+  bench_.cut(0);
+  one_.session.start();
+  ASSERT_TRUE(wait([&] { return one_.ups == 1; }));
+  EXPECT_EQ(one_.downs, 0);
+  EXPECT_FALSE(path(0).connected());
+  EXPECT_TRUE(path(1).connected());
+  bench_.heal(0);
+  ASSERT_TRUE(wait([&] { return both_up(); }));
+}
+
+TEST_P(MultipathStart, WithoutAnyPathTheSessionFailsOnce) {
+  server_.listener.reset();
+  one_.session.start();
+  ASSERT_TRUE(wait([&] { return one_.downs == 1; }));
+  EXPECT_FALSE(one_.retries);
+  bench_.pass(seconds(10));
+  bench_.idle();
+  EXPECT_EQ(one_.downs, 1);
+}
+
+}  // namespace
+}  // namespace rnbd::rtrs::test
