@@ -36,7 +36,11 @@ std::string host_name() {
 
 ControlPlane::ControlPlane(transport::Fabric& fabric, ControlContext& control,
                            std::vector<WorkerContext*> workers)
-    : fabric_(fabric), control_(control), workers_(std::move(workers)), blocking_(control) {}
+    : fabric_(fabric), control_(control), workers_(std::move(workers)), blocking_(control) {
+  fabric_.on_link_up([this] {
+    for (const auto& session : sessions_) session->rtrs().on_link_up();
+  });
+}
 
 void ControlPlane::serve(control::ControlServer& commands) {
   commands.handle(control::kMapVerb, [this](const control::Json& args, control::Reply reply) {

@@ -24,6 +24,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -228,6 +229,10 @@ class Fabric {
   /// `address.text` empty: all of them, IPv4 and IPv6.
   virtual Result<std::unique_ptr<Listener>> listen(const Address& address,
                                                    ListenerEvents& events) = 0;
+
+  /// From now on `call` is called, on the control thread, when a port of this host has come up or
+  /// got an address: what could not be reached before may be reached now.
+  virtual void on_link_up(std::function<void()> call) = 0;
 };
 
 }  // namespace rnbd::transport

@@ -13,6 +13,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <set>
@@ -47,6 +48,9 @@ class MemoryHost final : public Host {
                                                     transport::EndpointEvents& events) override;
   Result<std::unique_ptr<transport::Listener>> listen(const transport::Address& address,
                                                       transport::ListenerEvents& events) override;
+  void on_link_up(std::function<void()> call) override { on_link_up_ = std::move(call); }
+  /// As adapters say it.
+  void tell_link_up() const { on_link_up_(); }
 
   using Host::address;
   [[nodiscard]] const std::string& address(std::size_t adapter) const override {
@@ -72,6 +76,7 @@ class MemoryHost final : public Host {
   MemoryFabric& fabric_;
   std::vector<Adapter> adapters_;
   std::vector<class MemoryListener*> listeners_;
+  std::function<void()> on_link_up_;
 };
 
 class MemoryFabric final : public Network {

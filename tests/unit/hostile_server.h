@@ -43,11 +43,13 @@ class HostileServer : public testing::TestWithParam<rnbd::test::OrderAndKeys> {
     sim::run_until_idle({&control_.context(), &client_->workers[0], &client_->workers[1]}, fabric_,
                         [this] { return server_.poll(); });
   }
-  void pass(std::chrono::seconds time) {
-    for (auto second = std::chrono::seconds(0); second < time; ++second) {
-      sim::advance(std::chrono::seconds(1),
-                   {&control_.context(), &client_->workers[0], &client_->workers[1]});
+  /// Second by second.
+  void pass(std::chrono::milliseconds time) {
+    while (time > std::chrono::milliseconds(0)) {
+      const auto step = std::min<std::chrono::milliseconds>(time, std::chrono::seconds(1));
+      sim::advance(step, {&control_.context(), &client_->workers[0], &client_->workers[1]});
       settle();
+      time -= step;
     }
   }
 

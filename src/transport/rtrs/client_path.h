@@ -67,6 +67,7 @@ class ClientPath final : public ConnectionEvents, public HeartbeatPath {
   void close(const Error& why);
 
   [[nodiscard]] PathState state() const { return state_; }
+  [[nodiscard]] bool reached() const { return view_.parameters.queue_depth > 0; }  ///< its server
   /// The server ended it between INFO_REQ and INFO_RSP: how it refuses a session's name.
   [[nodiscard]] bool lost_in_info() const { return lost_in_info_; }
   [[nodiscard]] ClientConnection& connection(std::uint16_t cid) { return connections_[cid]->data; }

@@ -145,6 +145,11 @@ void ClientSession::send(ServiceMessage message) {
       [this, message = std::move(message)]() mutable { service_->send(std::move(message)); });
 }
 
+void ClientSession::on_link_up() {
+  if (on_closed_) return;
+  for (const auto& path : paths_) path->on_link_up();
+}
+
 bool ClientSession::on_lost(PathKeeper& path, const Error& error, bool was_up) {
   if (on_closed_) return false;
   if (error.code == EAGAIN) return true;

@@ -61,6 +61,9 @@ class ClientSession final : private PathOwner {
 
   void send(ServiceMessage message);
 
+  /// As PathKeeper::on_link_up.
+  void on_link_up();
+
   [[nodiscard]] const SessionSettings& settings() const { return settings_; }
   [[nodiscard]] bool connected() const { return first_connected() != nullptr; }
   [[nodiscard]] std::string local_address() const;  ///< of a connected path; empty if there is none

@@ -45,6 +45,17 @@ void PathKeeper::connect() {
   }
 }
 
+void PathKeeper::on_link_up() {
+  if (state_ == KeeperState::Waiting) {
+    connect();
+  } else if (state_ == KeeperState::Connecting && was_up_ && !life_->reached()) {
+    // What it has asked may have been lost, and would be repeated only after seconds.
+    delay_ = limits::kReconnectDelayMin;
+    at_once_ = true;
+    life_->close({EAGAIN, "a link has come up"});
+  }
+}
+
 void PathKeeper::disconnect(const Error& why) {
   wanted_ = false;
   retry_.reset();

@@ -80,6 +80,9 @@ class PathKeeper final : private PathEvents {
   /// Wants it up: begins, or goes on at once where it waits.
   void connect();
 
+  /// A link of this host has come up: what is waited for may be there.
+  void on_link_up();
+
   /// Wants it down, and gives up the present life.
   void disconnect(const Error& why);
 

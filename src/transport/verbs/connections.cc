@@ -61,6 +61,14 @@ void Connections::device_failed(const VerbsDevice& device) {
   for_each([&](Connection& each) { each.on_device_failed(device); });
 }
 
+void Connections::port_down(const VerbsDevice& device, int port) {
+  for_each([&](Connection& each) { each.on_port_down(device, port); });
+}
+
+void Connections::link_up() {
+  if (on_link_up_) on_link_up_();
+}
+
 void Connections::on_readable() {
   drain(wake_.get());
   drain(timer_.get());

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // All connections of a fabric, so that what is not a connection manager's event reaches them on the
-// control thread too: a queue that broke under a worker's hands, a deadline, a device that failed.
+// control thread too: a queue that broke under a worker's hands, a deadline, a device or a port
+// that failed.
 // Control thread, except for wake().
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <set>
 
@@ -22,6 +24,7 @@ class Connection {
   /// Somebody called wake(), or some connection's deadline has passed.
   virtual void on_check(TimePoint now) = 0;
   virtual void on_device_failed(const VerbsDevice& device) = 0;
+  virtual void on_port_down(const VerbsDevice& device, int port) = 0;
   /// When on_check() shall be called at the latest; kNever if it need not.
   [[nodiscard]] virtual TimePoint deadline() const = 0;
 };
@@ -42,6 +45,9 @@ class Connections final : public EventSource {
   void reschedule();
 
   void device_failed(const VerbsDevice& device);
+  void port_down(const VerbsDevice& device, int port);
+  void link_up();
+  void on_link_up(std::function<void()> call) { on_link_up_ = std::move(call); }
 
   void on_readable() override;
 
@@ -52,6 +58,7 @@ class Connections final : public EventSource {
 
   UniqueFd wake_;
   UniqueFd timer_;
+  std::function<void()> on_link_up_;
   std::set<Connection*> all_;
 };
 

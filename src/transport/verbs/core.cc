@@ -6,10 +6,10 @@
 
 namespace rnbd::transport::verbs {
 
-Result<std::unique_ptr<Core>> Core::create() {
+Result<std::unique_ptr<Core>> Core::create(std::uint8_t ack_timeout) {
   auto events = EventSet::create();
   if (!events) return fail(std::move(events.error()));
-  std::unique_ptr<Core> core(new Core(std::move(*events)));
+  std::unique_ptr<Core> core(new Core(std::move(*events), ack_timeout));
   auto connections = Connections::create(core->events_);
   if (!connections) return fail(std::move(connections.error()));
   core->connections_ = std::move(*connections);

@@ -3,6 +3,7 @@
 // every endpoint and listener.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <vector>
 
@@ -16,11 +17,13 @@ namespace rnbd::transport::verbs {
 class Core {
  public:
   /// Errors: those of epoll_create1(2), eventfd(2) and timerfd_create(2).
-  static Result<std::unique_ptr<Core>> create();
+  /// `ack_timeout`: as a queue pair has it.
+  static Result<std::unique_ptr<Core>> create(std::uint8_t ack_timeout);
   ~Core();
 
   EventSet& events() { return events_; }
   Connections& connections() { return *connections_; }
+  [[nodiscard]] std::uint8_t ack_timeout() const { return ack_timeout_; }
 
   /// Opened when first asked for, so that an adapter may appear after the program has started.
   /// Errors: ENODEV, saying how to get an RDMA device.
@@ -30,9 +33,11 @@ class Core {
   Result<VerbsDevice*> device(ibv_context& context);
 
  private:
-  explicit Core(EventSet events) : events_(std::move(events)) {}
+  Core(EventSet events, std::uint8_t ack_timeout)
+      : events_(std::move(events)), ack_timeout_(ack_timeout) {}
 
   EventSet events_;
+  const std::uint8_t ack_timeout_;
   std::unique_ptr<Connections> connections_;
   std::unique_ptr<CmChannel> channel_;
   std::vector<std::unique_ptr<VerbsDevice>> devices_;

@@ -54,12 +54,18 @@ void VerbsDevice::dispatch(const ibv_async_event& event) {
       connections_.device_failed(*this);
       break;
     case IBV_EVENT_PORT_ERR:
-    case IBV_EVENT_PORT_ACTIVE:
-      // The adapter repeats what is lost meanwhile, so a short interruption goes unnoticed; whether
-      // a longer one is worth waiting for is for the layer above to say.
+      // The adapter would repeat what is lost until its patience is over. Others may be faster, and
+      // who has no other loses no more than the time of a new handshake.
       log::warn("{}: port {}: {}", capabilities_.device, event.element.port_num, what);
+      connections_.port_down(*this, event.element.port_num);
       break;
-    case IBV_EVENT_GID_CHANGE:  // Addresses are librdmacm's business.
+    case IBV_EVENT_PORT_ACTIVE:
+      log::info("{}: port {}: {}", capabilities_.device, event.element.port_num, what);
+      connections_.link_up();
+      break;
+    case IBV_EVENT_GID_CHANGE:  // an address came or went
+      connections_.link_up();
+      break;
     case IBV_EVENT_LID_CHANGE:
     case IBV_EVENT_PKEY_CHANGE:
     case IBV_EVENT_SM_CHANGE:

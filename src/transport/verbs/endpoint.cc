@@ -86,6 +86,7 @@ Result<std::unique_ptr<VerbsEndpoint>> VerbsEndpoint::dial(Core& core,
                       sizeof(reuse)) != 0) {
     return fail(errno, "cannot share the source address (rdma_set_option)");
   }
+  endpoint->bound_acknowledgements();
   if (rdma_resolve_addr(endpoint->id_.get(), source ? source->get() : nullptr, destination.get(),
                         static_cast<int>(kResolveTimeout.count())) != 0) {
     const int code = errno;
@@ -101,6 +102,7 @@ Result<std::unique_ptr<VerbsEndpoint>> VerbsEndpoint::requested(Core& core, CmId
   endpoint->device_ = *device;
   endpoint->id_ = std::move(id);
   CmChannel::adopt(endpoint->id_, *endpoint);
+  endpoint->bound_acknowledgements();
   endpoint->where_ = endpoint->peer_address();
   return endpoint;
 }
@@ -306,6 +308,10 @@ void VerbsEndpoint::on_device_failed(const VerbsDevice& device) {
   if (device_ == &device) break_off({ENODEV, "the RDMA device failed"});
 }
 
+void VerbsEndpoint::on_port_down(const VerbsDevice& device, int port) {
+  if (device_ == &device && id_->port_num == port) break_off({ENETDOWN, "the link is down"});
+}
+
 void VerbsEndpoint::on_check(TimePoint now) {
   // After disconnect() flushed work is what was asked for, and the peer's answer is waited for.
   const bool alive = state_ != State::Disconnecting && state_ != State::Ended;
@@ -318,6 +324,16 @@ void VerbsEndpoint::on_check(TimePoint now) {
     end({ETIMEDOUT, "closed by this side; the peer did not answer"});
   } else {
     break_off({ETIMEDOUT, fmt::format("{} does not answer", where_)});
+  }
+}
+
+/// The connection manager would wait for seconds.
+void VerbsEndpoint::bound_acknowledgements() {
+  std::uint8_t timeout = core_.ack_timeout();
+  if (rdma_set_option(id_.get(), RDMA_OPTION_ID, RDMA_OPTION_ID_ACK_TIMEOUT, &timeout,
+                      sizeof(timeout)) != 0) {
+    log::debug("cannot bound the wait for acknowledgements (rdma_set_option): {}",
+               errno_name(errno));
   }
 }
 

@@ -82,8 +82,10 @@ class VerbsEndpoint final : public Endpoint, private CmSink, QueueEvents, Connec
   void on_queue_failed(const char* what) override;
   void on_check(TimePoint now) override;
   void on_device_failed(const VerbsDevice& device) override;
+  void on_port_down(const VerbsDevice& device, int port) override;
   [[nodiscard]] TimePoint deadline() const override { return deadline_; }
 
+  void bound_acknowledgements();
   void hang_up();
   void end(const Error& cause);
   void break_off(const Error& cause);

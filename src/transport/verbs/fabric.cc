@@ -21,14 +21,24 @@ std::string place(const Address& address) {
   return fmt::format("{} port {}{}", address.text, address.port, hint);
 }
 
+constexpr int kTransmissions = 8;  ///< one, and seven repeats
+
+/// As a queue pair has it: 4.096 us times two to the power of this, for each transmission.
+std::uint8_t ack_timeout(std::chrono::nanoseconds limit) {
+  std::uint8_t timeout = 1;
+  while (timeout < 31 && std::chrono::nanoseconds(4096LL << (timeout + 1)) * kTransmissions <= limit)
+    ++timeout;
+  return timeout;
+}
+
 }  // namespace
 
 VerbsFabric::VerbsFabric(std::unique_ptr<Core> core) : core_(std::move(core)) {}
 
 VerbsFabric::~VerbsFabric() = default;
 
-Result<std::unique_ptr<VerbsFabric>> VerbsFabric::create() {
-  auto core = Core::create();
+Result<std::unique_ptr<VerbsFabric>> VerbsFabric::create(const VerbsOptions& options) {
+  auto core = Core::create(ack_timeout(options.acknowledge_within));
   if (!core) return fail(std::move(core.error()));
   return std::unique_ptr<VerbsFabric>(new VerbsFabric(std::move(*core)));
 }
@@ -69,6 +79,10 @@ Result<std::unique_ptr<Listener>> VerbsFabric::listen(const Address& address,
   auto parsed = CmAddress::parse(address);
   if (!parsed) return fail(std::move(parsed.error()));
   return VerbsListener::on(*core_, *parsed, place(address), events);
+}
+
+void VerbsFabric::on_link_up(std::function<void()> call) {
+  core_->connections().on_link_up(std::move(call));
 }
 
 int VerbsFabric::event_fd() const { return core_->events().fd(); }
