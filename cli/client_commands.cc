@@ -1,9 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/client_commands.h"
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
+#include <fmt/format.h>
+
+#include "cli/list.h"
+#include "cli/output.h"
 #include "cli/program.h"
 #include "common/control/sockets.h"
 #include "common/control/verbs.h"
@@ -16,13 +21,26 @@ namespace {
 // until what was written is on the server's disk.
 constexpr double kMapSeconds = 120;
 constexpr double kUnmapSeconds = 30;
+// A path that is drained waits for the server's disk.
+constexpr double kPathSeconds = 60;
 
 constexpr const char* kMapWords =
     "Words, in any order:\n"
     "  server=ip:ADDR|gid:GID   or   sessname=NAME path=[SRC@]DST [path=…]\n"
     "  device_path=NAME         the server's name of the device\n"
     "  [dest_port=PORT] [access_mode=ro|rw|migration] [input_mode=mq|rq]\n"
-    "  [io_mode=fileio|blockio] [device=/dev/nbdN]";
+    "  [io_mode=fileio|blockio] [device=/dev/nbdN] [on_no_path=queue|fail-after:SECONDSs]\n"
+    "and of a session that does not exist yet:\n"
+    "  [mpath_policy=round-robin|min-inflight|min-latency] [max_reconnect_attempts=N]\n"
+    "  [hb_interval_ms=N] [hb_missed_max=N]";
+
+constexpr const char* kPathWords =
+    "rnbd-client path list [SESSION]\n"
+    "rnbd-client path add|remove|reconnect|disconnect|drain SESSION [SRC@]DST\n"
+    "rnbd-client path policy SESSION round-robin|min-inflight|min-latency\n"
+    "\n"
+    "drain sends nothing more on a path, waits for what is on its way, and disconnects it.\n"
+    "remove, disconnect and drain of the last connected path need --force.";
 
 class ClientCommands {
  public:
@@ -34,6 +52,7 @@ class ClientCommands {
     add_map();
     add_unmap();
     program_.add_list(ListKind::Client);
+    add_path();
     add_daemon();
   }
 
@@ -61,6 +80,51 @@ class ClientCommands {
                                        [this] { return daemon(); });
     verb.add_option("--log-level", options_.log_level, "debug, info, warning or error [info]")
         ->type_name("LEVEL");
+  }
+
+  void add_path() {
+    CLI::App& verb = program_.add_verb(control::kPathVerb, "List and change the paths of sessions",
+                                       [this] { return path(); });
+    verb.add_option("words", path_words_, "What to do, see below")->type_name("WORD");
+    verb.add_flag("--force", path_.force, "Even if no path is left then");
+    verb.add_option("--dest-port", path_.port, "Port of a path to add [1234]")->type_name("N");
+    program_.add_table_flags(verb);
+    program_.add_timeout(verb, kPathSeconds);
+    verb.footer(kPathWords);
+  }
+
+  Ended path() {
+    constexpr const char* kHint = "see rnbd-client path --help";
+    if (path_words_.empty()) return usage_failure("what to do with which path?", kHint);
+    path_.action = path_words_[0];
+    if (path_.action == "list") return list_paths();
+    if (std::ranges::find(control::kPathActions, path_.action) == control::kPathActions.end()) {
+      return usage_failure(fmt::format("unknown word '{}'{}", path_.action,
+                                       did_you_mean(path_.action, control::kPathActions)),
+                           kHint);
+    }
+    if (path_words_.size() != 3) {
+      return usage_failure(fmt::format("path {} needs a session and one word more", path_.action),
+                           kHint);
+    }
+    path_.session = path_words_[1];
+    path_.path = path_words_[2];
+    const auto result = program_.ask(control::kPathVerb, control::to_json(path_));
+    if (!result) return std::unexpected(result.error());
+    return 0;
+  }
+
+  Ended list_paths() {
+    if (path_words_.size() > 2) return usage_failure("path list takes one session, or none");
+    control::Json args = control::Json::object();
+    if (path_words_.size() == 2) args["session"] = path_words_[1];
+    const auto result = program_.ask(control::kPathsVerb, std::move(args));
+    if (!result) return std::unexpected(result.error());
+    if (auto checked = control::check_paths_result(*result); !checked) {
+      return std::unexpected(control::to_failure(checked.error()));
+    }
+    return print_result(program_.json() ? json_text(*result)
+                                        : paths_table(*result, program_.headers()));
   }
 
   Ended map() {
@@ -93,6 +157,8 @@ class ClientCommands {
   Program program_;
   std::vector<std::string> words_;
   control::UnmapArgs unmap_;
+  std::vector<std::string> path_words_;
+  control::PathArgs path_;
   client::DaemonOptions options_;
 };
 

@@ -11,47 +11,94 @@
 namespace rnbd::cli {
 namespace {
 
+using Json = control::Json;
+
+std::string as_text(const Json& value) {
+  return value.is_string() ? value.get<std::string>() : std::string();
+}
+
+/// As `write` writes it; nothing if it is no number.
+template <typename Write>
+std::string as_number(const Json& value, Write write) {
+  return value.is_number_unsigned() ? write(value.get<std::uint64_t>()) : std::string();
+}
+
+std::string as_size(const Json& value) { return as_number(value, human_size); }
+std::string as_age(const Json& value) { return as_number(value, human_age); }
+std::string as_count(const Json& value) {
+  return as_number(value, [](std::uint64_t count) { return std::to_string(count); });
+}
+std::string as_latency(const Json& value) {
+  return as_number(
+      value, [](std::uint64_t us) { return us == 0 ? std::string() : std::to_string(us) + "us"; });
+}
+
 struct Field {
   const char* title = nullptr;
   const char* name = nullptr;
+  std::string (*write)(const Json& value) = as_text;
   Align align = Align::Left;
 };
 
-constexpr std::array kFields = {
+constexpr std::array kDeviceFields = {
     Field{"DEVICE", "device"},
     Field{"SESSION", "session"},
     Field{"MAPPING PATH", "mapping_path"},
     Field{"STATE", "state"},
     Field{"MODE", "access_mode"},
     Field{"IO", "io_mode"},
-    Field{"SIZE", "size_bytes", Align::Right},
+    Field{"SIZE", "size_bytes", as_size, Align::Right},
+};
+constexpr std::array kClientFields = {
+    Field{"FOR", "state_seconds", as_age, Align::Right},
+    Field{"IN FLIGHT", "in_flight", as_count, Align::Right},
+};
+constexpr std::array kServerFields = {
     Field{"CLIENT", "client"},
 };
+constexpr std::array kPathFields = {
+    Field{"SESSION", "session"},
+    Field{"PATH", "path"},
+    Field{"STATE", "state"},
+    Field{"FOR", "state_seconds", as_age, Align::Right},
+    Field{"LATENCY", "latency_us", as_latency, Align::Right},
+    Field{"IN FLIGHT", "in_flight", as_count, Align::Right},
+    Field{"FAILOVERS", "failovers", as_count, Align::Right},
+    Field{"RECONNECTS", "reconnects", as_count, Align::Right},
+    Field{"LAST ERROR", "last_error"},
+};
 
-/// Text as it is, a number as a size: the only numbers shown are sizes.
-std::string cell(const control::Json& device, const Field& field) {
-  const auto found = device.find(field.name);
-  if (found == device.end()) return {};
-  if (found->is_string()) return found->get<std::string>();
-  if (found->is_number_unsigned()) return human_size(found->get<std::uint64_t>());
-  return {};
+std::string table_of(const Json& entries, const std::vector<Field>& fields, bool headers) {
+  std::vector<Column> columns;
+  columns.reserve(fields.size());
+  for (const Field& field : fields) columns.push_back({field.title, field.align});
+  Table table(std::move(columns));
+  for (const Json& entry : entries) {
+    std::vector<std::string> cells;
+    cells.reserve(fields.size());
+    for (const Field& field : fields) {
+      const auto found = entry.find(field.name);
+      cells.push_back(found == entry.end() ? std::string() : field.write(*found));
+    }
+    table.add_row(std::move(cells));
+  }
+  return table.render(headers);
 }
 
 }  // namespace
 
-std::string list_table(const control::Json& result, ListKind kind, bool headers) {
-  const std::size_t count = kind == ListKind::Server ? kFields.size() : kFields.size() - 1;
-  std::vector<Column> columns;
-  columns.reserve(count);
-  for (std::size_t i = 0; i < count; ++i) columns.push_back({kFields[i].title, kFields[i].align});
-  Table table(std::move(columns));
-  for (const control::Json& device : result.at("devices")) {
-    std::vector<std::string> cells;
-    cells.reserve(count);
-    for (std::size_t i = 0; i < count; ++i) cells.push_back(cell(device, kFields[i]));
-    table.add_row(std::move(cells));
+std::string list_table(const Json& result, ListKind kind, bool headers) {
+  std::vector<Field> fields(kDeviceFields.begin(), kDeviceFields.end());
+  if (kind == ListKind::Server) {
+    fields.insert(fields.end(), kServerFields.begin(), kServerFields.end());
+  } else {
+    fields.insert(fields.end(), kClientFields.begin(), kClientFields.end());
   }
-  return table.render(headers);
+  return table_of(result.at("devices"), fields, headers);
+}
+
+std::string paths_table(const Json& result, bool headers) {
+  return table_of(result.at("paths"), {kPathFields.begin(), kPathFields.end()}, headers);
 }
 
 }  // namespace rnbd::cli

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The table that `list` prints from a daemon's answer. Pure.
+// The tables that `list` and `path list` print from a daemon's answer. Pure.
 #pragma once
 
 #include <string>
@@ -12,5 +12,8 @@ enum class ListKind { Client, Server };  ///< the server's has a column CLIENT m
 
 /// `result` as verbs.h describes it. A field that is missing or of the wrong type shows as "-".
 std::string list_table(const control::Json& result, ListKind kind, bool headers);
+
+/// The same for the answer to "paths".
+std::string paths_table(const control::Json& result, bool headers);
 
 }  // namespace rnbd::cli

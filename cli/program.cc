@@ -85,6 +85,10 @@ CLI::App& Program::add_verb(const std::string& verb, const std::string& help,
 void Program::add_list(ListKind kind) {
   CLI::App& verb =
       add_verb(control::kListVerb, "List the mapped devices", [this, kind] { return list(kind); });
+  add_table_flags(verb);
+}
+
+void Program::add_table_flags(CLI::App& verb) {
   verb.add_flag("--json", json_, "Print JSON; errors too, as {\"error\":{…}}");
   verb.add_flag("--noheaders", no_headers_, "Print no line with the columns' titles");
 }

@@ -32,6 +32,11 @@ class Program {
   /// `list [--json] [--noheaders]`.
   void add_list(ListKind kind);
 
+  /// Adds --json and --noheaders to a verb that prints a table.
+  void add_table_flags(CLI::App& verb);
+  [[nodiscard]] bool json() const { return json_; }
+  [[nodiscard]] bool headers() const { return !no_headers_; }
+
   /// Adds --timeout to `verb`, which otherwise waits for `fallback` seconds.
   void add_timeout(CLI::App& verb, double fallback);
 

@@ -74,4 +74,13 @@ std::string human_size(std::uint64_t bytes) {
   return number + kUnits[unit];
 }
 
+std::string human_age(std::uint64_t seconds) {
+  constexpr std::uint64_t kMinute = 60;
+  constexpr std::uint64_t kHour = 60 * kMinute;
+  if (seconds < kMinute) return fmt::format("{}s", seconds);
+  if (seconds < kHour) return fmt::format("{}m", seconds / kMinute);
+  if (seconds < 48 * kHour) return fmt::format("{}h", seconds / kHour);
+  return fmt::format("{}d", seconds / (24 * kHour));
+}
+
 }  // namespace rnbd::cli

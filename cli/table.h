@@ -35,4 +35,7 @@ class Table {
 /// A size for people, in powers of 1024: "512B", "1.5K", "10G", "2T".
 std::string human_size(std::uint64_t bytes);
 
+/// How long something has been: "59s", "59m", "47h", "2d"; rounded down.
+std::string human_age(std::uint64_t seconds);
+
 }  // namespace rnbd::cli

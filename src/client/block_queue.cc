@@ -147,6 +147,7 @@ BlockQueue::Step BlockQueue::admit(const NbdRequest& request) {
   const bool ranged = plan.kind != IoKind::Flush;
   head_ = free_slots_.back();
   free_slots_.pop_back();
+  count_in_flight();
   Request& head = requests_[head_];
   head = {.state = State::Open,
           .kind = plan.kind,

@@ -13,6 +13,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -87,6 +88,14 @@ class BlockQueue final : public Pollable,
   /// more goes to the channel. The socket is read until the kernel closes it: a disconnect would
   /// wait for ever behind a WRITE that nobody takes.
   void close();
+
+  /// Serves again, after close().
+  void reopen() { closed_ = intake_ == Intake::Ended; }
+
+  /// Requests taken from the kernel and not yet answered. Any thread.
+  [[nodiscard]] std::uint32_t in_flight() const {
+    return in_flight_.load(std::memory_order_relaxed);
+  }
 
   /// The device was opened again: the id, and what the server says about it now.
   /// The block size stays what it was.
@@ -167,6 +176,7 @@ class BlockQueue final : public Pollable,
   void release(rtrs::PermitId permit);
   void release_read(Request& request);
   void free_slot(std::uint16_t slot);
+  void count_in_flight();
   void give_up();
   void end();
 
@@ -194,6 +204,7 @@ class BlockQueue final : public Pollable,
   bool waiting_ = false;       ///< the channel owes us on_permits_available
   bool out_of_slots_ = false;  ///< free_slot() is to wake us
   bool flush_wanted_ = false;
+  std::atomic<std::uint32_t> in_flight_ = 0;  ///< slots that are not free; written by the worker
   BlockQueueCounters counters_;
 };
 

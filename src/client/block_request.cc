@@ -149,7 +149,7 @@ void BlockQueue::count(const Request& request) {
 
 BlockQueueCounters BlockQueue::counters() const {
   BlockQueueCounters now = counters_;
-  now.in_flight = static_cast<std::uint32_t>(requests_.size() - free_slots_.size());
+  now.in_flight = in_flight();
   now.waiting = waiting_;
   return now;
 }
@@ -181,7 +181,13 @@ void BlockQueue::release_read(Request& request) {
 void BlockQueue::free_slot(std::uint16_t slot) {
   requests_[slot] = {};
   free_slots_.push_back(slot);
+  count_in_flight();
   if (std::exchange(out_of_slots_, false)) worker_.wake(*this);
+}
+
+void BlockQueue::count_in_flight() {
+  in_flight_.store(static_cast<std::uint32_t>(requests_.size() - free_slots_.size()),
+                   std::memory_order_relaxed);
 }
 
 /// Leaves what is under way to the channel, and gives back the permits of what is not.

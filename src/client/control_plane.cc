@@ -7,21 +7,15 @@
 #include <unistd.h>
 
 #include <fmt/format.h>
-#include <sys/random.h>
 
+#include "client/path_control.h"
+#include "client/random.h"
 #include "common/assert.h"
 #include "common/control/verbs.h"
 #include "common/log.h"
 
 namespace rnbd::client {
 namespace {
-
-rtrs::Uuid random_uuid() {
-  rtrs::Uuid uuid{};
-  const ssize_t got = ::getrandom(uuid.data(), uuid.size(), 0);
-  RNBD_ASSERT(got == static_cast<ssize_t>(uuid.size()));
-  return uuid;
-}
 
 /// How long flushing may take when the daemon stops.
 constexpr std::chrono::seconds kStopPatience{20};
@@ -51,6 +45,12 @@ void ControlPlane::serve(control::ControlServer& commands) {
   });
   commands.handle(control::kListVerb,
                   [this](const control::Json&, control::Reply reply) { reply(list()); });
+  commands.handle(control::kPathsVerb, [this](const control::Json& args, control::Reply reply) {
+    paths(args, std::move(reply));
+  });
+  commands.handle(control::kPathVerb, [this](const control::Json& args, control::Reply reply) {
+    path(args, std::move(reply));
+  });
 }
 
 void ControlPlane::map(const control::Json& args, control::Reply reply) {
@@ -105,15 +105,17 @@ Result<RnbdSession*> ControlPlane::find_or_start_session(const MapRequest& reque
                 fmt::format("there is no session {}: give it a path=", request.session_name));
   }
   std::vector<rtrs::PathSpec> paths;
-  for (const PathSpec& path : request.paths) {
-    paths.push_back({.route = {.source = {.text = path.source, .port = 0},
-                               .destination = {.text = path.destination, .port = request.port}},
-                     .uuid = random_uuid()});
-  }
+  for (const PathSpec& path : request.paths) paths.push_back(make_path(path, request.port));
   sessions_.push_back(std::make_unique<RnbdSession>(
       fabric_, control_, workers_,
       rtrs::SessionSettings{
-          .name = request.session_name, .paths = std::move(paths), .session_uuid = random_uuid()}));
+          .name = request.session_name,
+          .paths = std::move(paths),
+          .session_uuid = random_value<rtrs::Uuid>(),
+          .heartbeat = {.interval = request.hb_interval, .missed_max = request.hb_missed_max},
+          .policy = request.policy,
+          .max_reconnect_attempts = request.max_reconnect_attempts,
+          .seed = random_value<std::uint64_t>()}));
   sessions_.back()->start();
   return sessions_.back().get();
 }
@@ -147,6 +149,29 @@ control::Json ControlPlane::list() const {
     if (!device->node().empty()) devices.push_back(control::to_json(device->entry()));
   }
   return control::list_result(std::move(devices));
+}
+
+void ControlPlane::paths(const control::Json& args, control::Reply reply) const {
+  const auto name = control::read_paths_args(args);
+  if (!name) return reply(fail(name.error()));
+  if (!name->empty() && find_session(*name) == nullptr) {
+    return reply(fail(ENOENT, fmt::format("there is no session {}", *name)));
+  }
+  control::Json entries = control::Json::array();
+  for (const auto& session : sessions_) {
+    if (name->empty() || session->name() == *name) list_paths(*session, entries);
+  }
+  reply(control::paths_result(std::move(entries)));
+}
+
+void ControlPlane::path(const control::Json& args, control::Reply reply) {
+  const auto wanted = control::read_path_args(args);
+  if (!wanted) return reply(fail(wanted.error()));
+  RnbdSession* const session = find_session(wanted->session);
+  if (session == nullptr) {
+    return reply(fail(ENOENT, fmt::format("there is no session {}", wanted->session)));
+  }
+  change_path(*session, *wanted, std::move(reply));
 }
 
 void ControlPlane::on_device_gone(Device& device) {

@@ -32,6 +32,8 @@ class ControlPlane final : private Device::Events {
   void map(const control::Json& args, control::Reply reply);
   void unmap(const control::Json& args, control::Reply reply);
   [[nodiscard]] control::Json list() const;
+  void paths(const control::Json& args, control::Reply reply) const;
+  void path(const control::Json& args, control::Reply reply);
 
   [[nodiscard]] Status check_not_mapped(const MapRequest& request) const;
   Result<RnbdSession*> find_or_start_session(const MapRequest& request);

@@ -236,6 +236,7 @@ void Device::on_detached(Status detached, Unmapped done) {
 
 void Device::take_apart(Executor::Task done) {
   retry_.reset();
+  patience_.reset();
   auto close_at_server = [this, done = std::move(done)]() mutable {
     queues_.reset();
     session_.remove(*this);
@@ -261,11 +262,45 @@ void Device::on_session_lost(const std::string& why) {
   retry_.reset();
   at_server_ = false;
   last_error_ = why;
+  set_service(Service::Queueing);
   if (state_ != DeviceState::Attaching) return;
   // The kernel looks for partitions while it is being told: it must not wait for a server that may
   // never come back.
   given_up_ = true;
   queues_->fail_all([] {});
+}
+
+std::string_view Device::name_of(Service service) {
+  switch (service) {
+    case Service::Open:
+      return "open";
+    case Service::Queueing:
+      return "queueing";
+    case Service::Failing:
+      return "failing";
+    case Service::Closed:
+      return "closed";
+  }
+  return "closed";
+}
+
+void Device::set_service(Service service) {
+  if (service_ == service) return;
+  const bool failing = service_ == Service::Failing;
+  service_ = service;
+  since_ = Clock::now();
+  patience_.reset();
+  const bool serving = state_ == DeviceState::Open && queues_ != nullptr;
+  if (service == Service::Queueing && request_.fail_after) {
+    patience_ =
+        control_.call_after(*request_.fail_after, [this] { set_service(Service::Failing); });
+  } else if (service == Service::Failing && serving) {
+    log::error("{} ({}): no path for {} s; its I/O fails until there is one", node(),
+               request_.device_path, request_.fail_after->count());
+    queues_->fail_all([] {});
+  } else if (failing && serving) {
+    queues_->serve_again();
+  }
 }
 
 void Device::reopen(Executor::Task done) {
@@ -295,6 +330,7 @@ void Device::on_reopened(const Result<wire::OpenResponse>& response, Executor::T
     last_error_ = describe(shape.error());
     log::error("{} ({}): {}; its I/O fails until the server has it again", node(),
                request_.device_path, last_error_);
+    set_service(Service::Closed);
     queues_->set_device(kNoDevice, *shape_of(opened_), std::move(done));
     retry_ = control_.call_after(kReopenDelay, [this] { reopen([] {}); });
     return;
@@ -307,6 +343,7 @@ void Device::on_reopened(const Result<wire::OpenResponse>& response, Executor::T
   last_error_.clear();
   log::info("{} ({}) is open again", node(), request_.device_path);
   queues_->set_device(opened_.device_id, *shape_of(opened_), std::move(done));
+  set_service(Service::Open);
 }
 
 void Device::on_disconnect_request(BlockQueue&) {
@@ -332,10 +369,14 @@ control::DeviceEntry Device::entry() const {
   return {.device = node(),
           .session = request_.session_name,
           .mapping_path = request_.device_path,
-          .state = at_server_ && session_.rtrs().connected() ? "open" : "closed",
+          .state = std::string(name_of(service_)),
           .access_mode = std::string(wire::name_of(request_.access_mode)),
           .io_mode = std::string(wire::name_of(mode)),
-          .size_bytes = opened_.sectors * wire::kSectorSize / block * block};
+          .size_bytes = opened_.sectors * wire::kSectorSize / block * block,
+          .state_seconds = static_cast<std::uint64_t>(
+              std::chrono::duration_cast<std::chrono::seconds>(Clock::now() - since_).count()),
+          .in_flight = queues_ == nullptr ? 0 : queues_->in_flight(),
+          .last_error = last_error_};
 }
 
 }  // namespace rnbd::client

@@ -56,6 +56,14 @@ class Device final : public SessionDevice, private BlockQueueEvents {
   [[nodiscard]] control::DeviceEntry entry() const;
 
  private:
+  /// What becomes of a request that comes now.
+  enum class Service : std::uint8_t {
+    Open,      ///< it is sent
+    Queueing,  ///< it waits for a path
+    Failing,   ///< it fails: there has been no path for too long
+    Closed,    ///< it fails: the server does not have the device
+  };
+
   using Mapped = std::move_only_function<void(Result<std::string>)>;
 
   void on_opened(const wire::OpenResponse& response, Mapped done);
@@ -72,6 +80,8 @@ class Device final : public SessionDevice, private BlockQueueEvents {
   void on_session_lost(const std::string& why) override;
   void reopen(Executor::Task done) override;
   void on_reopened(const Result<wire::OpenResponse>& response, Executor::Task done);
+  void set_service(Service service);
+  static std::string_view name_of(Service service);
 
   // Workers' threads.
   void on_disconnect_request(BlockQueue& queue) override;
@@ -94,6 +104,9 @@ class Device final : public SessionDevice, private BlockQueueEvents {
   bool given_up_ = false;          ///< attached under a server that went away meanwhile
   std::vector<Unmapped> forcing_;  ///< forced unmaps that wait for another one to fail
   std::unique_ptr<ControlContext::Timer> retry_;  ///< of an OPEN that the server refused
+  Service service_ = Service::Open;
+  TimePoint since_ = Clock::now();
+  std::unique_ptr<ControlContext::Timer> patience_;  ///< while queueing
   std::string last_error_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>();  ///< for answers that may come too late
 };

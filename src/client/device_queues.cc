@@ -40,6 +40,17 @@ void DeviceQueues::fail_all(Executor::Task done) {
   on_each([](Member& member) { member.queue->close(); }, std::move(done));
 }
 
+void DeviceQueues::serve_again() {
+  on_each([](Member& member) { member.queue->reopen(); }, [] {});
+}
+
+std::uint32_t DeviceQueues::in_flight() const {
+  std::uint32_t sum = 0;
+  // Once they end, they are their workers' to destroy.
+  for (const Member& member : members_) sum += ending_ ? 0 : member.queue->in_flight();
+  return sum;
+}
+
 void DeviceQueues::set_device(std::uint32_t device_id, const DeviceShape& shape,
                               Executor::Task done) {
   on_each(

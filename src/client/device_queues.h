@@ -30,8 +30,12 @@ class DeviceQueues {
 
   void start();
 
-  /// From now on everything is answered with EIO.
+  /// From now on everything is answered with EIO; until serve_again().
   void fail_all(Executor::Task done);
+  void serve_again();
+
+  /// Requests of the kernel's that are not answered.
+  [[nodiscard]] std::uint32_t in_flight() const;
 
   void set_device(std::uint32_t device_id, const DeviceShape& shape, Executor::Task done);
 

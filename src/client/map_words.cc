@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <cerrno>
 #include <charconv>
 #include <set>
@@ -28,6 +29,19 @@ constexpr std::array kInputModes = {Choice<InputMode>{"mq", InputMode::MultiQueu
                                     Choice<InputMode>{"rq", InputMode::SingleQueue}};
 constexpr std::array kIoModes = {Choice<wire::IoMode>{"fileio", wire::IoMode::FileIo},
                                  Choice<wire::IoMode>{"blockio", wire::IoMode::BlockIo}};
+
+// The names in front: a value is called by the first that fits.
+constexpr std::array kPolicies = {
+    Choice<rtrs::PathPolicy>{"round-robin", rtrs::PathPolicy::RoundRobin},
+    Choice<rtrs::PathPolicy>{"min-inflight", rtrs::PathPolicy::MinInflight},
+    Choice<rtrs::PathPolicy>{"min-latency", rtrs::PathPolicy::MinLatency},
+    Choice<rtrs::PathPolicy>{"rr", rtrs::PathPolicy::RoundRobin},
+    Choice<rtrs::PathPolicy>{"mi", rtrs::PathPolicy::MinInflight},
+    Choice<rtrs::PathPolicy>{"ml", rtrs::PathPolicy::MinLatency}};
+
+constexpr std::string_view kQueue = "queue";
+constexpr std::string_view kFailAfter = "fail-after:";
+constexpr std::uint32_t kLongestFailAfter = 24 * 3600;
 
 constexpr std::string_view kNode = "/dev/nbd";
 constexpr std::uint32_t kMaxIndex = (1U << 20) - 1;  // minors have 20 bits
@@ -140,6 +154,54 @@ Status set_device(std::string_view value, Words& words) {
   return {};
 }
 
+Status set_on_no_path(std::string_view value, Words& words) {
+  if (value == kQueue) return {};
+  std::optional<std::uint32_t> seconds;
+  if (value.starts_with(kFailAfter)) {
+    value.remove_prefix(kFailAfter.size());
+    if (value.ends_with('s')) value.remove_suffix(1);
+    seconds = parse_number<std::uint32_t>(value);
+  }
+  if (!seconds || *seconds > kLongestFailAfter) {
+    return fail(EINVAL, fmt::format("must be queue, or fail-after:N with up to {} seconds",
+                                    kLongestFailAfter));
+  }
+  words.request.fail_after = std::chrono::seconds(*seconds);
+  return {};
+}
+
+Status set_policy(std::string_view value, Words& words) {
+  auto policy = parse_policy(value);
+  if (!policy) return fail(std::move(policy.error()));
+  words.request.policy = *policy;
+  return {};
+}
+
+template <typename T>
+Status set_number(std::string_view value, T least, T most, T& out) {
+  const auto number = parse_number<T>(value);
+  if (!number || *number < least || *number > most) {
+    return fail(EINVAL, fmt::format("must be {} to {}", least, most));
+  }
+  out = *number;
+  return {};
+}
+
+Status set_hb_interval(std::string_view value, Words& words) {
+  unsigned interval = 0;
+  if (Status set = set_number(value, 10U, 60000U, interval); !set) return set;
+  words.request.hb_interval = std::chrono::milliseconds(interval);
+  return {};
+}
+
+Status set_hb_missed_max(std::string_view value, Words& words) {
+  return set_number(value, 1U, 100U, words.request.hb_missed_max);
+}
+
+Status set_max_reconnects(std::string_view value, Words& words) {
+  return set_number(value, -1, 9999, words.request.max_reconnect_attempts);
+}
+
 struct Key {
   std::string_view name;
   Status (*set)(std::string_view value, Words& words);
@@ -147,11 +209,20 @@ struct Key {
 };
 
 constexpr std::array kKeys = {
-    Key{"server", set_server},           Key{"sessname", set_session},
-    Key{"path", add_paths, true},        Key{"dest_port", set_port},
-    Key{"device_path", set_device_path}, Key{"access_mode", set_access_mode},
-    Key{"input_mode", set_input_mode},   Key{"io_mode", set_io_mode},
+    Key{"server", set_server},
+    Key{"sessname", set_session},
+    Key{"path", add_paths, true},
+    Key{"dest_port", set_port},
+    Key{"device_path", set_device_path},
+    Key{"access_mode", set_access_mode},
+    Key{"input_mode", set_input_mode},
+    Key{"io_mode", set_io_mode},
     Key{"device", set_device},
+    Key{"on_no_path", set_on_no_path},
+    Key{"mpath_policy", set_policy},
+    Key{"hb_interval_ms", set_hb_interval},
+    Key{"hb_missed_max", set_hb_missed_max},
+    Key{"max_reconnect_attempts", set_max_reconnects},
 };
 
 constexpr auto kKeyNames = [] {
@@ -236,5 +307,15 @@ std::string derived_session_name(std::string_view hostname, std::string_view add
 
 std::string_view name_of(wire::AccessMode mode) { return name_in(mode, kAccessModes); }
 std::string_view name_of(wire::IoMode mode) { return name_in(mode, kIoModes); }
+std::string_view name_of(rtrs::PathPolicy policy) { return name_in(policy, kPolicies); }
+
+Result<rtrs::PathPolicy> parse_policy(std::string_view text) {
+  std::string lower(text);
+  std::ranges::transform(lower, lower.begin(),
+                         [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  rtrs::PathPolicy policy{};
+  if (Status chosen = choose(lower, kPolicies, policy); !chosen) return fail(chosen.error());
+  return policy;
+}
 
 }  // namespace rnbd::client

@@ -11,10 +11,19 @@
 //   input_mode=mq|rq                    a queue for each CPU (mq), or one (rq)
 //   io_mode=fileio|blockio              left out: as the server likes
 //   device=/dev/nbdN                    the node to use; left out: a free one
+//   on_no_path=queue|fail-after:N[s]    while no path is up requests wait (queue), or wait N
+//   seconds
+//                                       and then fail with EIO until one is
+//
+// and of a session that does not exist yet:
+//   mpath_policy=round-robin|min-inflight|min-latency, or rr, mi, ml: min-inflight
+//   hb_interval_ms=10..60000, hb_missed_max=1..100: how soon a silent path is given up, 100 and 5
+//   max_reconnect_attempts=-1..9999     in a row, for each path; -1: no end
 //
 // Addresses are ip:V4, ip:V6, ip:[V6] or gid:GID; a link-local V6 may name its interface (%eth0).
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -24,6 +33,7 @@
 
 #include "common/result.h"
 #include "common/rnbd_wire.h"
+#include "transport/rtrs/path_policy.h"
 
 namespace rnbd::client {
 
@@ -53,7 +63,14 @@ struct MapRequest {
   wire::AccessMode access_mode = wire::AccessMode::ReadWrite;
   InputMode input_mode = InputMode::MultiQueue;
   wire::IoMode io_mode = wire::IoMode::ServerDefault;
-  std::optional<std::uint32_t> device_index;  ///< N of /dev/nbdN
+  std::optional<std::uint32_t> device_index;       ///< N of /dev/nbdN
+  std::optional<std::chrono::seconds> fail_after;  ///< without a path; none: requests wait
+
+  // Of a new session.
+  rtrs::PathPolicy policy = rtrs::PathPolicy::MinInflight;
+  std::chrono::milliseconds hb_interval{100};
+  unsigned hb_missed_max = 5;
+  int max_reconnect_attempts = -1;
 };
 
 /// Understands `words`. `hostname` is this host's, for the session name derived from server=.
@@ -70,5 +87,10 @@ std::string derived_session_name(std::string_view hostname, std::string_view add
 std::string_view name_of(wire::AccessMode mode);
 /// "blockio", "fileio"; "default" for the server's choice.
 std::string_view name_of(wire::IoMode mode);
+/// "round-robin", "min-inflight", "min-latency".
+std::string_view name_of(rtrs::PathPolicy policy);
+
+/// A policy by its name or its short form, in letters of either case. EINVAL.
+Result<rtrs::PathPolicy> parse_policy(std::string_view text);
 
 }  // namespace rnbd::client

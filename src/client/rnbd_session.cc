@@ -95,6 +95,22 @@ void RnbdSession::on_session_down(const Error& error, bool will_retry) {
   if (!will_retry || !was_ready_) on_refused(error);
 }
 
+void RnbdSession::on_path_state(const rtrs::PathKeeper& path) {
+  path_changes_[path.index()] = Clock::now();
+  const std::string& to = path.spec().route.destination.text;
+  if (path.connected()) {
+    log::info("session {}: path {} -> {} is {}", name(), path.local_address(), to,
+              path.draining() ? "being drained" : "connected");
+  } else if (path.state() == rtrs::KeeperState::Closing) {
+    log::warn("session {}: path to {}: {}", name(), to, path.last_error());
+  }
+}
+
+TimePoint RnbdSession::since(const rtrs::PathKeeper& path) const {
+  const auto found = path_changes_.find(path.index());
+  return found == path_changes_.end() ? Clock::now() : found->second;
+}
+
 void RnbdSession::on_refused(const Error& error) {
   log::warn("session {} cannot be used: {}", name(), describe(error));
   failed_ = fail(error);

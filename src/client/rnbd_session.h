@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <set>
 #include <string>
@@ -64,11 +65,14 @@ class RnbdSession final : private rtrs::SessionEvents {
   void stop(Executor::Task done) { session_.close(std::move(done)); }
 
   [[nodiscard]] rtrs::ClientSession& rtrs() { return session_; }
+  /// Since when a path has been in its state.
+  [[nodiscard]] TimePoint since(const rtrs::PathKeeper& path) const;
   [[nodiscard]] const std::string& name() const { return session_.settings().name; }
 
  private:
   void on_session_up() override;
   void on_session_down(const Error& error, bool will_retry) override;
+  void on_path_state(const rtrs::PathKeeper& path) override;
   void on_refused(const Error& error);
   void on_hello(int error, std::span<const std::byte> answer);
   void close_stale();
@@ -78,8 +82,9 @@ class RnbdSession final : private rtrs::SessionEvents {
   ControlContext& control_;
   rtrs::ClientSession session_;
   std::vector<SessionDevice*> devices_;
-  std::set<std::uint32_t> open_ids_;   ///< at the server, in this life of the session
-  std::set<std::uint32_t> stale_ids_;  ///< in the last one
+  std::map<std::size_t, TimePoint> path_changes_;  ///< by a path's number
+  std::set<std::uint32_t> open_ids_;               ///< at the server, in this life of the session
+  std::set<std::uint32_t> stale_ids_;              ///< in the last one
   std::vector<std::move_only_function<void(Status)>> waiting_;
   bool ready_ = false;
   bool was_ready_ = false;

@@ -46,6 +46,8 @@ inline constexpr std::chrono::milliseconds kReconnectTimeoutMax{5000};
 inline constexpr std::chrono::milliseconds kReconnectDelayMin{50};
 inline constexpr std::chrono::milliseconds kReconnectDelayMax{1000};
 
+inline constexpr std::chrono::milliseconds kDrainLook{10};  ///< between looks at a path drained
+
 // Asking a server to end a path's life over another path.
 inline constexpr std::chrono::milliseconds kFenceTimeout{1000};  ///< of one question
 inline constexpr std::chrono::milliseconds kFencePause{20};      ///< before the next

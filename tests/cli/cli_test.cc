@@ -211,9 +211,45 @@ TEST_F(Cli, ListIsATable) {
   const Ran ran = client({"list"});
   EXPECT_EQ(ran.exit, 0);
   EXPECT_EQ(ran.out,
-            "DEVICE     SESSION  MAPPING PATH  STATE  MODE  IO       SIZE\n"
-            "/dev/nbd0  blya     vol1          open   rw    blockio    1G\n");
-  EXPECT_EQ(client({"list", "--noheaders"}).out, "/dev/nbd0  blya  vol1  open  rw  blockio  1G\n");
+            "DEVICE     SESSION  MAPPING PATH  STATE  MODE  IO       SIZE  FOR  IN FLIGHT\n"
+            "/dev/nbd0  blya     vol1          open   rw    blockio    1G    -          -\n");
+  EXPECT_EQ(client({"list", "--noheaders"}).out,
+            "/dev/nbd0  blya  vol1  open  rw  blockio  1G  -  -\n");
+}
+
+TEST_F(Cli, PathWordsReachTheDaemon) {
+  answer("path", Json::object());
+  const Ran ran = client({"path", "remove", "blya", "ip:10.0.0.1", "--force"});
+  EXPECT_EQ(ran.exit, 0);
+  EXPECT_EQ(ran.out, "");
+  EXPECT_EQ(asked(), Json({{"action", "remove"},
+                           {"session", "blya"},
+                           {"path", "ip:10.0.0.1"},
+                           {"port", 1234},
+                           {"force", true}}));
+}
+
+TEST_F(Cli, PathWordsThatMakeNoSenseDoNot) {
+  EXPECT_EQ(client({"path"}).exit, 2);
+  EXPECT_EQ(client({"path", "remove"}).exit, 2);
+  EXPECT_EQ(client({"path", "remove", "blya"}).exit, 2);
+  EXPECT_EQ(client({"path", "remove", "blya", "ip:10.0.0.1", "ip:10.0.0.2"}).exit, 2);
+  EXPECT_EQ(client({"path", "list", "blya", "bluub"}).exit, 2);
+  const Ran ran = client({"path", "darin", "blya", "ip:10.0.0.1"});
+  EXPECT_EQ(ran.exit, 2);
+  EXPECT_THAT(ran.err, HasSubstr("did you mean 'drain'?"));
+}
+
+TEST_F(Cli, PathListIsATableOrJson) {
+  Json paths = Json::array();
+  paths.push_back(to_json(PathEntry{.session = "blya", .path = "ip:10.0.0.1", .state = "waiting"}));
+  answer("paths", paths_result(paths));
+  EXPECT_EQ(client({"path", "list", "blya", "--noheaders"}).out,
+            "blya  ip:10.0.0.1  waiting  0s  -  0  0  0  -\n");
+  EXPECT_EQ(asked(), Json({{"session", "blya"}}));
+  EXPECT_EQ(Json::parse(client({"path", "list", "--json"}).out), paths_result(paths));
+  answer("paths", Json::object());
+  EXPECT_EQ(client({"path", "list"}).exit, 9);
 }
 
 TEST_F(Cli, ListJsonPassesOnWhatTheDaemonAdds) {

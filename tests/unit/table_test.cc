@@ -13,8 +13,15 @@ namespace {
 
 control::Json two_devices() {
   control::Json devices = control::Json::array();
-  devices.push_back(control::to_json(
-      control::DeviceEntry{"/dev/nbd0", "blya", "vol1", "open", "rw", "blockio", 10737418240, ""}));
+  devices.push_back(control::to_json(control::DeviceEntry{.device = "/dev/nbd0",
+                                                          .session = "blya",
+                                                          .mapping_path = "vol1",
+                                                          .state = "queueing",
+                                                          .access_mode = "rw",
+                                                          .io_mode = "blockio",
+                                                          .size_bytes = 10737418240,
+                                                          .state_seconds = 12,
+                                                          .in_flight = 84}));
   devices.push_back(control::to_json(control::DeviceEntry{
       "/dev/nbd12", "a-long-session", "v", "closed", "migration", "fileio", 512, "ip:10.0.0.2"}));
   return control::list_result(devices);
@@ -63,28 +70,68 @@ TEST(HumanSize, UsesPowersOf1024) {
 
 TEST(List, ShowsTheClientsDevices) {
   EXPECT_EQ(list_table(two_devices(), ListKind::Client, true),
-            "DEVICE      SESSION         MAPPING PATH  STATE   MODE       IO       SIZE\n"
-            "/dev/nbd0   blya            vol1          open    rw         blockio   10G\n"
-            "/dev/nbd12  a-long-session  v             closed  migration  fileio   512B\n");
+            "DEVICE      SESSION         MAPPING PATH  STATE     MODE       IO       SIZE  FOR  "
+            "IN FLIGHT\n"
+            "/dev/nbd0   blya            vol1          queueing  rw         blockio   10G  12s  "
+            "       84\n"
+            "/dev/nbd12  a-long-session  v             closed    migration  fileio   512B    -  "
+            "        -\n");
 }
 
 TEST(List, ShowsTheServersClientsToo) {
   EXPECT_EQ(list_table(two_devices(), ListKind::Server, false),
-            "/dev/nbd0   blya            vol1  open    rw         blockio   10G  -\n"
-            "/dev/nbd12  a-long-session  v     closed  migration  fileio   512B  ip:10.0.0.2\n");
+            "/dev/nbd0   blya            vol1  queueing  rw         blockio   10G  -\n"
+            "/dev/nbd12  a-long-session  v     closed    migration  fileio   512B  ip:10.0.0.2\n");
 }
 
 TEST(List, OfNothingIsItsTitles) {
   const auto nothing = control::list_result(control::Json::array());
   EXPECT_EQ(list_table(nothing, ListKind::Client, true),
-            "DEVICE  SESSION  MAPPING PATH  STATE  MODE  IO  SIZE\n");
+            "DEVICE  SESSION  MAPPING PATH  STATE  MODE  IO  SIZE  FOR  IN FLIGHT\n");
   EXPECT_EQ(list_table(nothing, ListKind::Client, false), "");
 }
 
 TEST(List, ShowsAFieldThatMakesNoSenseAsMissing) {
   const auto odd = control::Json::parse(
       R"({"devices":[{"device":{"a":1},"session":null,"size_bytes":-1,"state":"open"}]})");
-  EXPECT_EQ(list_table(odd, ListKind::Client, false), "-  -  -  open  -  -  -\n");
+  EXPECT_EQ(list_table(odd, ListKind::Client, false), "-  -  -  open  -  -  -  -  -\n");
+}
+
+TEST(List, ShowsPaths) {
+  control::Json paths = control::Json::array();
+  paths.push_back(control::to_json(control::PathEntry{.session = "blya",
+                                                      .path = "ip:10.0.0.1",
+                                                      .state = "connected",
+                                                      .state_seconds = 7200,
+                                                      .policy = "min-inflight",
+                                                      .local_address = "ip:10.0.0.2",
+                                                      .peer_address = "ip:10.0.0.1",
+                                                      .latency_us = 21,
+                                                      .in_flight = 3}));
+  paths.push_back(control::to_json(control::PathEntry{.session = "blya",
+                                                      .path = "ip:10.1.0.2@ip:10.1.0.1",
+                                                      .state = "waiting",
+                                                      .state_seconds = 1,
+                                                      .failovers = 4,
+                                                      .reconnects = 2,
+                                                      .failed_attempts = 1,
+                                                      .last_error = "the link is down"}));
+  EXPECT_EQ(paths_table(control::paths_result(paths), true),
+            "SESSION  PATH                     STATE      FOR  LATENCY  IN FLIGHT  FAILOVERS  "
+            "RECONNECTS  LAST ERROR\n"
+            "blya     ip:10.0.0.1              connected   2h     21us          3          0  "
+            "         0  -\n"
+            "blya     ip:10.1.0.2@ip:10.1.0.1  waiting     1s        -          0          4  "
+            "         2  the link is down\n");
+}
+
+TEST(HumanAge, IsShort) {
+  EXPECT_EQ(human_age(0), "0s");
+  EXPECT_EQ(human_age(59), "59s");
+  EXPECT_EQ(human_age(60), "1m");
+  EXPECT_EQ(human_age(7199), "1h");
+  EXPECT_EQ(human_age(47 * 3600), "47h");
+  EXPECT_EQ(human_age(50 * 3600), "2d");
 }
 
 TEST(FailureText, IsOneLineAndAdviceWhereThereIsSome) {

@@ -2,9 +2,38 @@
 #include "common/control/verbs.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <utility>
 
 namespace rnbd::control {
+namespace {
+
+Status read_text(const Json& args, const char* name, std::string& out) {
+  const auto found = args.find(name);
+  if (found == args.end() || !found->is_string()) {
+    return fail(EINVAL, std::string("a string '") + name + "' is missing");
+  }
+  out = found->get<std::string>();
+  return {};
+}
+
+Status read_flag(const Json& args, const char* name, bool& out) {
+  const auto found = args.find(name);
+  if (found == args.end()) return {};
+  if (!found->is_boolean()) return fail(EINVAL, std::string("'") + name + "' is true or false");
+  out = found->get<bool>();
+  return {};
+}
+
+Status check_array(const Json& result, const char* name) {
+  const auto found = result.is_object() ? result.find(name) : result.end();
+  const bool list = found != result.end() && found->is_array() &&
+                    std::ranges::all_of(*found, [](const Json& one) { return one.is_object(); });
+  if (list) return {};
+  return fail(EPROTO, std::string("the daemon's list holds no array of ") + name);
+}
+
+}  // namespace
 
 Json map_args(std::span<const std::string> words) {
   Json list = Json::array();
@@ -25,11 +54,45 @@ Json to_json(const DeviceEntry& entry) {
                {"io_mode", entry.io_mode},
                {"size_bytes", entry.size_bytes}};
   if (!entry.client.empty()) json["client"] = entry.client;
+  if (entry.state_seconds) {
+    json["state_seconds"] = *entry.state_seconds;
+    json["in_flight"] = entry.in_flight;
+    if (!entry.last_error.empty()) json["last_error"] = entry.last_error;
+  }
   return json;
 }
 
 Json list_result(Json devices) {
   return {{"schema_version", kSchemaVersion}, {"devices", std::move(devices)}};
+}
+
+Json to_json(const PathArgs& args) {
+  return {{"action", args.action},
+          {"session", args.session},
+          {"path", args.path},
+          {"port", args.port},
+          {"force", args.force}};
+}
+
+Json to_json(const PathEntry& entry) {
+  Json json = {{"session", entry.session},
+               {"path", entry.path},
+               {"state", entry.state},
+               {"state_seconds", entry.state_seconds},
+               {"policy", entry.policy},
+               {"local_address", entry.local_address},
+               {"peer_address", entry.peer_address},
+               {"latency_us", entry.latency_us},
+               {"in_flight", entry.in_flight},
+               {"failovers", entry.failovers},
+               {"reconnects", entry.reconnects},
+               {"failed_attempts", entry.failed_attempts}};
+  if (!entry.last_error.empty()) json["last_error"] = entry.last_error;
+  return json;
+}
+
+Json paths_result(Json paths) {
+  return {{"schema_version", kSchemaVersion}, {"paths", std::move(paths)}};
 }
 
 Result<std::vector<std::string>> read_map_args(const Json& args) {
@@ -57,6 +120,32 @@ Result<UnmapArgs> read_unmap_args(const Json& args) {
   return read;
 }
 
+Result<PathArgs> read_path_args(const Json& args) {
+  PathArgs read;
+  for (const Status& status :
+       {read_text(args, "action", read.action), read_text(args, "session", read.session),
+        read_text(args, "path", read.path), read_flag(args, "force", read.force)}) {
+    if (!status) return fail(status.error());
+  }
+  if (std::ranges::find(kPathActions, read.action) == kPathActions.end()) {
+    return fail(EINVAL, "unknown action of path: " + read.action);
+  }
+  if (const auto port = args.find("port"); port != args.end()) {
+    if (!port->is_number_unsigned() || port->get<std::uint64_t>() - 1 >= 65535) {
+      return fail(EINVAL, "'port' of path is 1 to 65535");
+    }
+    read.port = port->get<std::uint16_t>();
+  }
+  return read;
+}
+
+Result<std::string> read_paths_args(const Json& args) {
+  std::string session;
+  if (!args.contains("session")) return session;
+  if (Status read = read_text(args, "session", session); !read) return fail(read.error());
+  return session;
+}
+
 Result<std::string> read_map_result(const Json& result) {
   if (result.is_object()) {
     const auto device = result.find("device");
@@ -65,12 +154,8 @@ Result<std::string> read_map_result(const Json& result) {
   return fail(EPROTO, "the daemon mapped the device but does not say as which node");
 }
 
-Status check_list_result(const Json& result) {
-  const auto devices = result.is_object() ? result.find("devices") : result.end();
-  const bool list = devices != result.end() && devices->is_array() &&
-                    std::ranges::all_of(*devices, [](const Json& d) { return d.is_object(); });
-  if (!list) return fail(EPROTO, "the daemon's list holds no array of devices");
-  return {};
-}
+Status check_list_result(const Json& result) { return check_array(result, "devices"); }
+
+Status check_paths_result(const Json& result) { return check_array(result, "paths"); }
 
 }  // namespace rnbd::control

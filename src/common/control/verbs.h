@@ -7,14 +7,20 @@
 //   map     client   {"words":["server=ip:…",…]}            {"device":"/dev/nbd0"}
 //   unmap   client   {"device":"/dev/nbd0","force":false}   {}
 //   list    both     {}                                     {"schema_version":1,"devices":[{…},…]}
+//   paths   client   {"session":"blya"}, or all             {"schema_version":1,"paths":[{…},…]}
+//   path    client   {"action":"remove","session":"blya",   {}
+//                     "path":"ip:10.0.0.1","force":false}
 //
 // A device of `list` has the fields of DeviceEntry, in that order; daemons may add more, which
 // `list --json` passes on. Sizes are bytes. Nothing mapped is an empty array.
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "common/control/messages.h"
@@ -24,6 +30,8 @@ namespace rnbd::control {
 inline constexpr const char* kMapVerb = "map";
 inline constexpr const char* kUnmapVerb = "unmap";
 inline constexpr const char* kListVerb = "list";
+inline constexpr const char* kPathsVerb = "paths";
+inline constexpr const char* kPathVerb = "path";
 
 /// Of the JSON that `list` prints. Fields may be added under the same number.
 inline constexpr int kSchemaVersion = 1;
@@ -38,11 +46,46 @@ struct DeviceEntry {
   std::string device;   ///< node on this host: "/dev/nbd0"; server: the file or device exported
   std::string session;  ///< session name
   std::string mapping_path;  ///< the name by which the client asked for it
-  std::string state;         ///< "open" or "closed"
+  std::string state;         ///< "open", "closed"; client: also "queueing", "failing"
   std::string access_mode;   ///< "ro", "rw" or "migration"
   std::string io_mode;       ///< "blockio" or "fileio"
   std::uint64_t size_bytes = 0;
-  std::string client;  ///< the client's address; server daemon only, else left out
+  std::string client;  ///< the client's addresses; server daemon only, else left out
+
+  // Client daemon only.
+  std::optional<std::uint64_t> state_seconds;  ///< for how long it has been in its state
+  std::uint64_t in_flight = 0;                 ///< requests of the kernel's, not answered
+  std::string last_error;
+};
+
+/// What can be done with a path.
+inline constexpr std::array<std::string_view, 6> kPathActions = {
+    "add", "remove", "reconnect", "disconnect", "drain", "policy"};
+
+struct PathArgs {
+  std::string action;  ///< one of kPathActions
+  std::string session;
+  std::string path;  ///< "[src@]dst"; for "policy" its name
+  std::uint16_t port = 1234;
+  bool force = false;
+};
+
+/// One path of a client's session.
+struct PathEntry {
+  std::string session;
+  std::string path;   ///< "[src@]dst", as it was asked for
+  std::string state;  ///< "connected", "connecting", "waiting", "closing", "fencing", "draining" or
+                      ///< "disconnected"
+  std::uint64_t state_seconds = 0;
+  std::string policy;         ///< the session's
+  std::string local_address;  ///< in use now, or last
+  std::string peer_address;
+  std::uint64_t latency_us = 0;  ///< of the last heartbeat; 0: not measured
+  std::uint64_t in_flight = 0;
+  std::uint64_t failovers = 0;  ///< requests that had to be sent again
+  std::uint64_t reconnects = 0;
+  std::uint64_t failed_attempts = 0;  ///< in a row
+  std::string last_error;
 };
 
 Json map_args(std::span<const std::string> words);
@@ -52,14 +95,22 @@ Json map_result(const std::string& device);
 Json to_json(const DeviceEntry& entry);
 /// `devices`: an array of what to_json(DeviceEntry) made.
 Json list_result(Json devices);
+Json to_json(const PathArgs& args);
+Json to_json(const PathEntry& entry);
+/// `paths`: an array of what to_json(PathEntry) made.
+Json paths_result(Json paths);
 
 /// Readers for the daemons. EINVAL names the member that is missing or of the wrong type.
 Result<std::vector<std::string>> read_map_args(const Json& args);
 Result<UnmapArgs> read_unmap_args(const Json& args);
+Result<PathArgs> read_path_args(const Json& args);
+/// The session asked for; empty: all.
+Result<std::string> read_paths_args(const Json& args);
 
 /// Readers for the commands. EPROTO: the daemon does not keep the contract.
 Result<std::string> read_map_result(const Json& result);
 /// Checks that `result` is what `list` has to answer.
 Status check_list_result(const Json& result);
+Status check_paths_result(const Json& result);
 
 }  // namespace rnbd::control

@@ -62,6 +62,12 @@ std::string ClientSession::peer_address() const {
   return path == nullptr ? std::string() : path->peer_address();
 }
 
+bool ClientSession::can_do_without(const PathKeeper& path) const {
+  return std::ranges::any_of(paths_, [&](const auto& other) {
+    return other.get() != &path && other->connected() && !other->draining() && !other->ending();
+  });
+}
+
 std::uint32_t ClientSession::in_flight(const PathKeeper& path) const {
   std::uint32_t sum = 0;
   for (const auto& queue : queues_) sum += queue->in_flight(path.index());
@@ -150,6 +156,46 @@ void ClientSession::on_link_up() {
   for (const auto& path : paths_) path->on_link_up();
 }
 
+Status ClientSession::check_new_path(const PathSpec& spec) const {
+  if (!was_up_) return fail(ENOTCONN, "the session has not been up yet");
+  const auto same = [&](const auto& path) {
+    const Route& route = path->spec().route;
+    return route.source.text == spec.route.source.text &&
+           route.destination.text == spec.route.destination.text && !path->ending();
+  };
+  if (std::ranges::any_of(paths_, same)) return fail(EEXIST, "the session has this path");
+  if (paths_.size() >= limits::kMaxClientPaths) {
+    return fail(ENOSPC, fmt::format("a session has {} paths at most", limits::kMaxClientPaths));
+  }
+  return {};
+}
+
+void ClientSession::add_path(PathSpec spec, PathKeeper::Done done) {
+  PathKeeper& path = add(std::move(spec));
+  path.reconnect([this, added = &path, done = std::move(done)](const Status& status) mutable {
+    if (status) {
+      done({});
+      return;
+    }
+    remove_path(*added, [done = std::move(done), status]() mutable { done(status); });
+  });
+}
+
+void ClientSession::remove_path(PathKeeper& path, Executor::Task done) {
+  // The last one's requests wait until another path is there to fence it over: not so the caller.
+  if (live_route(path)) {
+    removals_.push_back({&path, std::move(done)});
+  } else {
+    control_.post(std::move(done));
+  }
+  path.end(true);
+}
+
+void ClientSession::set_policy(PathPolicy policy) {
+  settings_.policy = policy;
+  if (core_ != nullptr) core_->policy = policy;
+}
+
 bool ClientSession::on_lost(PathKeeper& path, const Error& error, bool was_up) {
   if (on_closed_) return false;
   if (error.code == EAGAIN) return true;
@@ -202,11 +248,23 @@ void ClientSession::send_again(PathKeeper& path) {
       [] {});
 }
 
+void ClientSession::stop_using(PathKeeper& path, Executor::Task done) {
+  on_each_queue([index = path.index()](std::size_t, SessionQueue& queue) { queue.drain(index); },
+                std::move(done));
+}
+
+void ClientSession::on_state(const PathKeeper& path) { events_.on_path_state(path); }
+
 void ClientSession::on_ended(PathKeeper& path) {
   // Behind what it has asked of the workers, and not from inside its own call.
   on_each_queue([](std::size_t, SessionQueue&) {},
                 [this, ended = &path] {
                   std::erase_if(paths_, [&](const auto& one) { return one.get() == ended; });
+                  for (Removal& removal : removals_) {
+                    if (removal.path == ended) control_.post(std::move(removal.done));
+                  }
+                  std::erase_if(removals_,
+                                [&](const Removal& removal) { return removal.path == ended; });
                   if (on_closed_ && paths_.empty()) finish_closing();
                 });
 }

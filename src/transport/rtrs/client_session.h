@@ -39,6 +39,7 @@ class SessionEvents {
   /// The last path was lost. They are tried again if the session was up before; else it stays down
   /// and close() is all that can be done with it.
   virtual void on_session_down(const Error& error, bool will_retry) = 0;
+  virtual void on_path_state(const PathKeeper& path) { static_cast<void>(path); }
 };
 
 class ClientSession final : private PathOwner {
@@ -64,6 +65,19 @@ class ClientSession final : private PathOwner {
   /// As PathKeeper::on_link_up.
   void on_link_up();
 
+  /// Could it be added? Errors: EEXIST, ENOSPC, ENOTCONN (the session has never been up).
+  [[nodiscard]] Status check_new_path(const PathSpec& spec) const;
+
+  /// One path more, which could be added. `done` once it is connected, or with why it is not, and
+  /// it is gone again.
+  void add_path(PathSpec spec, PathKeeper::Done done);
+
+  /// `done` once nothing is left of it but, if it was the last one, what waits for another.
+  void remove_path(PathKeeper& path, Executor::Task done);
+
+  void set_policy(PathPolicy policy);
+  [[nodiscard]] PathPolicy policy() const { return settings_.policy; }
+
   [[nodiscard]] const SessionSettings& settings() const { return settings_; }
   [[nodiscard]] bool connected() const { return first_connected() != nullptr; }
   [[nodiscard]] std::string local_address() const;  ///< of a connected path; empty if there is none
@@ -73,8 +87,9 @@ class ClientSession final : private PathOwner {
 
   /// In the order in which they were asked for.
   [[nodiscard]] const std::vector<std::unique_ptr<PathKeeper>>& paths() const { return paths_; }
-  /// Requests on their way on a path.
-  [[nodiscard]] std::uint32_t in_flight(const PathKeeper& path) const;
+  [[nodiscard]] std::uint32_t in_flight(const PathKeeper& path) const override;
+  /// Is another path than this one connected, and to be used?
+  [[nodiscard]] bool can_do_without(const PathKeeper& path) const;
 
   // Valid once the session has been up.
   [[nodiscard]] std::size_t queues() const { return queues_.size() - 1; }
@@ -90,6 +105,8 @@ class ClientSession final : private PathOwner {
   bool on_lost(PathKeeper& path, const Error& error, bool was_up) override;
   void let_go(PathKeeper& path, Executor::Task done) override;
   void send_again(PathKeeper& path) override;
+  void stop_using(PathKeeper& path, Executor::Task done) override;
+  void on_state(const PathKeeper& path) override;
   void on_ended(PathKeeper& path) override;
 
   Status create_core(const ServerParameters& parameters);
@@ -119,6 +136,12 @@ class ClientSession final : private PathOwner {
   std::uint32_t reconnects_ = 0;
   std::string last_error_;
   Executor::Task on_closed_;
+
+  struct Removal {
+    const PathKeeper* path = nullptr;
+    Executor::Task done;
+  };
+  std::vector<Removal> removals_;
 };
 
 }  // namespace rnbd::rtrs

@@ -26,6 +26,18 @@ PathKeeper::PathKeeper(transport::Fabric& fabric, ControlContext& control,
 
 PathKeeper::~PathKeeper() { RNBD_ASSERT(life_ == nullptr); }
 
+void PathKeeper::move_to(KeeperState next) {
+  if (std::exchange(state_, next) != next) owner_.on_state(*this);
+}
+
+/// Tells those who wait what came of it; they may do anything, but not in here.
+void PathKeeper::settle(const Status& status) {
+  if (waiting_.empty()) return;
+  control_.post([waiting = std::exchange(waiting_, {}), status]() mutable {
+    for (Done& done : waiting) done(status);
+  });
+}
+
 Route PathKeeper::route() const {
   // The same two addresses, whatever the system would choose now.
   Route route = spec_.route;
@@ -35,14 +47,44 @@ Route PathKeeper::route() const {
 
 void PathKeeper::connect() {
   wanted_ = true;
+  again_ = true;
   delay_ = limits::kReconnectDelayMin;
   if (state_ == KeeperState::Idle || state_ == KeeperState::Waiting ||
       state_ == KeeperState::Down) {
     retry_.reset();
-    again_ = true;
     at_once_ = true;
     next();
   }
+}
+
+void PathKeeper::reconnect(Done done) {
+  waiting_.push_back(std::move(done));
+  connect();
+  if (!connected()) return;
+  at_once_ = true;
+  life_->close({EAGAIN, "it is connected anew"});
+}
+
+void PathKeeper::drain(Done done) {
+  if (!connected()) {
+    disconnect({ECANCELED, "disconnected by the administrator"});
+    control_.post([done = std::move(done)]() mutable { done({}); });
+    return;
+  }
+  waiting_.push_back(std::move(done));
+  wanted_ = false;
+  if (std::exchange(draining_, true)) return;
+  owner_.on_state(*this);
+  owner_.stop_using(*this, [this] { watch_drain(); });
+}
+
+void PathKeeper::watch_drain() {
+  if (!draining_) return;
+  if (owner_.in_flight(*this) > 0) {
+    drained_ = control_.call_after(limits::kDrainLook, [this] { watch_drain(); });
+    return;
+  }
+  disconnect({ECANCELED, "disconnected by the administrator"});
 }
 
 void PathKeeper::on_link_up() {
@@ -92,7 +134,7 @@ void PathKeeper::on_other_path_lost() {
 }
 
 void PathKeeper::open() {
-  state_ = KeeperState::Connecting;
+  move_to(KeeperState::Connecting);
   may_create_ = !owner_.live_route(*this).has_value();
   PathEvents& events = *this;
   life_ = std::make_unique<ClientPath>(
@@ -126,7 +168,6 @@ Result<SessionCore*> PathKeeper::on_path_parameters(const ServerParameters& para
 }
 
 void PathKeeper::on_path_connected() {
-  state_ = KeeperState::Connected;
   if (was_up_) ++reconnects_;
   was_up_ = true;
   failed_ = 0;
@@ -134,13 +175,15 @@ void PathKeeper::on_path_connected() {
   timeout_ = limits::kReconnectTimeoutMin;
   local_address_ = life_->local_address();
   peer_address_ = life_->peer_address();
+  move_to(KeeperState::Connected);
   owner_.on_up(*this);
+  settle({});
 }
 
 void PathKeeper::on_path_lost(const Error& error) {
   const bool was_up = state_ == KeeperState::Connected;
-  state_ = KeeperState::Closing;
   if (error.code != EAGAIN) last_error_ = describe(error);
+  move_to(KeeperState::Closing);
   if (was_up) {
     unanswered_ = true;
   } else if (error.code != EAGAIN) {
@@ -150,6 +193,13 @@ void PathKeeper::on_path_lost(const Error& error) {
   timeout_ = error.code == ETIMEDOUT
                  ? std::min<Duration>(timeout_ * 3 / 2, limits::kReconnectTimeoutMax)
                  : Duration(limits::kReconnectTimeoutMin);
+  // Drained is what it was asked to be; whoever asked for a connection is told what is wrong.
+  if (std::exchange(draining_, false)) {
+    drained_.reset();
+    settle({});
+  } else if (error.code != EAGAIN) {
+    settle(fail(error));
+  }
   again_ = owner_.on_lost(*this, error, was_up);
   // The server's end of it can begin while ours is under way.
   if (unanswered_ && owner_.live_route(*this)) fence();
@@ -167,13 +217,17 @@ void PathKeeper::next() {
   if (life_ != nullptr) return;
   if (!finish_life()) return;
   if (ending_) {
-    if (!unanswered_ && !std::exchange(ended_, true)) owner_.on_ended(*this);
+    if (unanswered_ || std::exchange(ended_, true)) return;
+    settle(fail(ECANCELED, "the path is removed"));
+    owner_.on_ended(*this);
     return;
   }
   const bool spent =
       settings_.max_attempts >= 0 && failed_ > static_cast<std::uint32_t>(settings_.max_attempts);
   if (!wanted_ || !again_ || (spent && !at_once_)) {
-    state_ = KeeperState::Down;
+    at_once_ = false;
+    move_to(KeeperState::Down);
+    settle(fail(ECANCELED, "the path is disconnected"));
     return;
   }
   schedule();
@@ -185,7 +239,7 @@ bool PathKeeper::finish_life() {
   if (!needs_fence_) fenced_ = true;
   if (!fenced_ && owner_.live_route(*this)) fence();
   if (fence_ != nullptr) {
-    state_ = KeeperState::Fencing;
+    move_to(KeeperState::Fencing);
     return false;
   }
   if (std::exchange(fenced_, false)) {
@@ -224,7 +278,7 @@ void PathKeeper::schedule() {
     open();
     return;
   }
-  state_ = KeeperState::Waiting;
+  move_to(KeeperState::Waiting);
   retry_ = control_.call_after(pause(), [this] { open(); });
 }
 

@@ -57,6 +57,11 @@ class PathOwner {
   virtual void let_go(PathKeeper& path, Executor::Task done) = 0;
   /// Make the queues send again what was sent on the path and not answered.
   virtual void send_again(PathKeeper& path) = 0;
+  /// Make the queues send nothing more on the path, then `done`.
+  virtual void stop_using(PathKeeper& path, Executor::Task done) = 0;
+  /// Requests on their way on it.
+  [[nodiscard]] virtual std::uint32_t in_flight(const PathKeeper& path) const = 0;
+  virtual void on_state(const PathKeeper& path) = 0;
   /// Nothing of it is left, after end(). It may be destroyed, but not in here.
   virtual void on_ended(PathKeeper& path) = 0;
 };
@@ -77,8 +82,16 @@ class PathKeeper final : private PathEvents {
              const KeeperSettings& settings, PathOwner& owner);
   ~PathKeeper() override;
 
+  using Done = std::move_only_function<void(Status)>;
+
   /// Wants it up: begins, or goes on at once where it waits.
   void connect();
+
+  /// The same, with a new life if it has one that is connected. `done`: what came of the attempt.
+  void reconnect(Done done);
+
+  /// Sends nothing more on it, waits for what is on its way, and disconnects.
+  void drain(Done done);
 
   /// A link of this host has come up: what is waited for may be there.
   void on_link_up();
@@ -98,6 +111,7 @@ class PathKeeper final : private PathEvents {
   [[nodiscard]] const PathSpec& spec() const { return spec_; }
   [[nodiscard]] KeeperState state() const { return state_; }
   [[nodiscard]] bool connected() const { return state_ == KeeperState::Connected; }
+  [[nodiscard]] bool draining() const { return draining_; }
   [[nodiscard]] bool ending() const { return ending_; }
   [[nodiscard]] const PathStats& stats() const { return stats_; }
   [[nodiscard]] PathStats& stats() { return stats_; }
@@ -117,6 +131,9 @@ class PathKeeper final : private PathEvents {
   void on_path_lost(const Error& error) override;
   void on_path_closed() override;
 
+  void move_to(KeeperState next);
+  void settle(const Status& status);
+  void watch_drain();
   void open();
   void next();
   bool finish_life();
@@ -138,6 +155,9 @@ class PathKeeper final : private PathEvents {
   std::unique_ptr<ClientPath> life_;
   std::unique_ptr<PathFence> fence_;
   std::unique_ptr<ControlContext::Timer> retry_;
+  std::unique_ptr<ControlContext::Timer> drained_;
+  std::vector<Done> waiting_;  ///< for what comes of the present attempt
+  bool draining_ = false;
   bool wanted_ = false;
   bool again_ = false;       ///< the life that was lost is to be followed by another
   bool at_once_ = false;     ///< without a pause

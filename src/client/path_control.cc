@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "client/path_control.h"
+
+#include <algorithm>
+#include <cerrno>
+
+#include <fmt/format.h>
+
+#include "client/path_words.h"
+#include "client/random.h"
+
+namespace rnbd::client {
+namespace {
+
+using rtrs::KeeperState;
+using rtrs::PathKeeper;
+
+const Error kByAdministrator = {ECANCELED, "disconnected by the administrator"};
+
+std::string_view state_name(const PathKeeper& path) {
+  switch (path.state()) {
+    case KeeperState::Idle:
+    case KeeperState::Connecting:
+      return "connecting";
+    case KeeperState::Connected:
+      return path.draining() ? "draining" : "connected";
+    case KeeperState::Closing:
+      return "closing";
+    case KeeperState::Fencing:
+      return "fencing";
+    case KeeperState::Waiting:
+      return "waiting";
+    case KeeperState::Down:
+      return "disconnected";
+  }
+  return "disconnected";
+}
+
+std::string text_of(const rtrs::Route& route) {
+  if (route.source.text.empty()) return route.destination.text;
+  return fmt::format("{}@{}", route.source.text, route.destination.text);
+}
+
+std::uint64_t seconds_since(TimePoint then) {
+  const auto passed = std::chrono::duration_cast<std::chrono::seconds>(Clock::now() - then);
+  return static_cast<std::uint64_t>(passed.count());
+}
+
+Result<PathSpec> parse_path(const std::string& text) {
+  auto paths = parse_paths(text);
+  if (!paths) return fail(paths.error());
+  if (paths->size() != 1) return fail(EINVAL, "one path at a time");
+  return paths->front();
+}
+
+/// A source that is left out fits any, if the path is the only one to its destination.
+Result<PathKeeper*> find_path(rtrs::ClientSession& session, const PathSpec& wanted) {
+  std::vector<PathKeeper*> found;
+  for (const auto& path : session.paths()) {
+    const rtrs::Route& route = path->spec().route;
+    const bool source = wanted.source.empty() || wanted.source == route.source.text;
+    if (source && wanted.destination == route.destination.text && !path->ending()) {
+      found.push_back(path.get());
+    }
+  }
+  if (found.empty()) {
+    return fail(ENOENT, fmt::format("session {} has no such path", session.settings().name));
+  }
+  if (found.size() > 1) return fail(EINVAL, "several paths lead there: say src@dst");
+  return found.front();
+}
+
+Status may_lose(const rtrs::ClientSession& session, const PathKeeper& path, bool force) {
+  if (force || !path.connected() || session.can_do_without(path)) return {};
+  return fail(EBUSY,
+              "it is the last path that is connected: I/O would wait\n"
+              "--force does it all the same");
+}
+
+/// A reply for whoever waits for a status.
+PathKeeper::Done answer(control::Reply reply) {
+  return [reply = std::move(reply)](const Status& status) mutable {
+    if (status) {
+      reply(control::Json::object());
+    } else {
+      reply(fail(status.error()));
+    }
+  };
+}
+
+void set_policy(RnbdSession& session, const control::PathArgs& args, control::Reply reply) {
+  const auto policy = parse_policy(args.path);
+  if (!policy) return reply(fail(policy.error()));
+  session.rtrs().set_policy(*policy);
+  reply(control::Json::object());
+}
+
+void add_path(RnbdSession& session, const PathSpec& words, std::uint16_t port,
+              control::Reply reply) {
+  rtrs::ClientSession& rtrs = session.rtrs();
+  const rtrs::PathSpec spec = make_path(words, port);
+  if (Status possible = rtrs.check_new_path(spec); !possible) {
+    return reply(fail(possible.error()));
+  }
+  rtrs.add_path(spec, answer(std::move(reply)));
+}
+
+}  // namespace
+
+rtrs::PathSpec make_path(const PathSpec& words, std::uint16_t port) {
+  return {.route = {.source = {.text = words.source, .port = 0},
+                    .destination = {.text = words.destination, .port = port}},
+          .uuid = random_value<rtrs::Uuid>()};
+}
+
+void list_paths(RnbdSession& session, control::Json& entries) {
+  for (const auto& path : session.rtrs().paths()) {
+    if (path->ending()) continue;
+    entries.push_back(
+        control::to_json(control::PathEntry{.session = session.name(),
+                                            .path = text_of(path->spec().route),
+                                            .state = std::string(state_name(*path)),
+                                            .state_seconds = seconds_since(session.since(*path)),
+                                            .policy = std::string(name_of(session.rtrs().policy())),
+                                            .local_address = path->local_address(),
+                                            .peer_address = path->peer_address(),
+                                            .latency_us = path->stats().latency_ns / 1000,
+                                            .in_flight = session.rtrs().in_flight(*path),
+                                            .failovers = path->stats().failovers,
+                                            .reconnects = path->reconnects(),
+                                            .failed_attempts = path->failed_attempts(),
+                                            .last_error = path->last_error()}));
+  }
+}
+
+void change_path(RnbdSession& session, const control::PathArgs& args, control::Reply reply) {
+  if (args.action == "policy") return set_policy(session, args, std::move(reply));
+  const auto words = parse_path(args.path);
+  if (!words) return reply(fail(words.error()));
+  if (args.action == "add") return add_path(session, *words, args.port, std::move(reply));
+
+  const auto found = find_path(session.rtrs(), *words);
+  if (!found) return reply(fail(found.error()));
+  PathKeeper& path = **found;
+  if (args.action == "reconnect") return path.reconnect(answer(std::move(reply)));
+  if (Status may = may_lose(session.rtrs(), path, args.force); !may) {
+    return reply(fail(may.error()));
+  }
+  if (args.action == "drain") return path.drain(answer(std::move(reply)));
+  if (args.action == "remove") {
+    session.rtrs().remove_path(
+        path, [reply = std::move(reply)]() mutable { reply(control::Json::object()); });
+    return;
+  }
+  path.disconnect(kByAdministrator);
+  reply(control::Json::object());
+}
+
+}  // namespace rnbd::client
