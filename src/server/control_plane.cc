@@ -28,6 +28,46 @@ std::string state_name(ExportState state) {
   return "closed";
 }
 
+std::string state_name(const rtrs::ServerPath& path) {
+  switch (path.state()) {
+    case rtrs::ServerPathState::Connecting:
+    case rtrs::ServerPathState::Binding:
+      return "connecting";
+    case rtrs::ServerPathState::Connected:
+      return "connected";
+    case rtrs::ServerPathState::Closing:
+      return "closing";
+    case rtrs::ServerPathState::Draining:
+    case rtrs::ServerPathState::Closed:
+      return "draining";
+  }
+  return "draining";
+}
+
+/// Of all devices of a session alike.
+control::Json list_paths(const rtrs::ServerSession& session) {
+  control::Json paths = control::Json::array();
+  for (const auto& path : session.paths()) {
+    paths.push_back({{"peer_address", path->peer_address()},
+                     {"local_address", path->local_address()},
+                     {"device", path->device_name()},
+                     {"state", state_name(*path)},
+                     {"in_flight", path->in_flight()}});
+  }
+  return paths;
+}
+
+/// Where the client is connected from.
+std::string client_addresses(const control::Json& paths) {
+  std::string addresses;
+  for (const control::Json& path : paths) {
+    if (path["state"] != "connected") continue;
+    if (!addresses.empty()) addresses += ',';
+    addresses += path["peer_address"].get<std::string>();
+  }
+  return addresses;
+}
+
 }  // namespace
 
 ControlPlane::ControlPlane(ControlContext& control, std::vector<StoreWorker> workers,
@@ -77,11 +117,8 @@ control::Json ControlPlane::list() const {
   control::Json devices = control::Json::array();
   for (const Export* entry : exports_.list()) {
     SessionPeer* const peer = find_peer(entry->session);
-    std::string client;
-    if (peer != nullptr && !peer->session().paths().empty()) {
-      client = peer->session().paths().front()->peer_address();
-    }
-    devices.push_back(control::to_json(
+    control::Json paths = peer == nullptr ? control::Json::array() : list_paths(peer->session());
+    control::Json device = control::to_json(
         control::DeviceEntry{.device = entry->device_path,
                              .session = entry->session_name,
                              .mapping_path = entry->mapping_path,
@@ -89,7 +126,9 @@ control::Json ControlPlane::list() const {
                              .access_mode = std::string(wire::name_of(entry->access)),
                              .io_mode = std::string(wire::name_of(entry->io_mode)),
                              .size_bytes = entry->size_bytes,
-                             .client = client}));
+                             .client = client_addresses(paths)});
+    device["paths"] = std::move(paths);
+    devices.push_back(std::move(device));
   }
   return control::list_result(std::move(devices));
 }

@@ -116,6 +116,22 @@ TEST_P(Multipath, ALostPathsRequestsGoOnOverTheOther) {
   EXPECT_EQ(path(1).reconnects(), 0U);
 }
 
+TEST_P(Multipath, APathThatCameBackIsUsedAsBefore) {
+  for (std::size_t round = 0; round < 6; ++round) {
+    submit_held(8);
+    if (HasFatalFailure()) return;
+    const std::size_t line = round % 2;
+    bench_.break_line(line);
+    ASSERT_TRUE(wait([&] { return !path(line).connected(); }));
+    run_held();
+    ASSERT_TRUE(wait([&] { return one_.finished == 8 && both_up(); }));
+    release_all();
+    one_.finished = 0;
+  }
+  EXPECT_EQ(path(0).reconnects(), 3U);
+  EXPECT_EQ(path(1).reconnects(), 3U);
+}
+
 TEST_P(Multipath, ASecondCopyWaitsForTheFirst) {
   submit_held(8);
   bench_.break_line(0);

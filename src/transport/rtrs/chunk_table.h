@@ -56,9 +56,10 @@ class ChunkTable {
   /// Gives a chunk back; any thread. Not null: that connection has it now, and has to be told.
   [[nodiscard]] static ServerConnection* release(ServerRequest& request) {
     std::uintptr_t seen = ServerRequest::kClaimed;
-    if (request.state_.compare_exchange_strong(seen, ServerRequest::kFree)) return nullptr;
-    request.state_.store(ServerRequest::kClaimed);
-    return reinterpret_cast<ServerConnection*>(seen);
+    while (!request.state_.compare_exchange_weak(
+        seen, seen == ServerRequest::kClaimed ? ServerRequest::kFree : ServerRequest::kClaimed)) {
+    }
+    return seen == ServerRequest::kClaimed ? nullptr : reinterpret_cast<ServerConnection*>(seen);
   }
 
   /// False: `caller` waits no longer, since it has been given the chunk and is being told.

@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <utility>
 
+#include "common/log.h"
 #include "transport/rtrs/handshake.h"
 
 namespace rnbd::rtrs {
@@ -30,6 +31,7 @@ void PathFence::ask() {
   const auto route = via_();
   if (!route) return finish(Outcome::NoPath);
   timer_ = control_.call_after(limits::kFenceTimeout, [this] { ask_again(); });
+  log::debug("asking over {} for the end of a path's life", route->destination.text);
   auto endpoint = fabric_.dial(route->source, route->destination, *this);
   if (!endpoint) return ask_again();
   endpoint_ = std::move(*endpoint);
@@ -42,7 +44,9 @@ void PathFence::on_resolved() {
 }
 
 void PathFence::on_rejected(std::span<const std::byte> private_data) {
-  switch (parse_reject(private_data).code) {
+  const Error answer = parse_reject(private_data);
+  log::debug("answer: {}", describe(answer));
+  switch (answer.code) {
     case EEXIST:  // the life is over: these addresses are another path's
     case ENXIO:   // the whole session is
       finish(Outcome::Over);

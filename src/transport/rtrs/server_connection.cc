@@ -78,13 +78,13 @@ void ServerConnection::on_request(ChunkOffset target) {
                           : path_.chunks->claim(target.chunk, *this);
   switch (claim) {
     case Claim::Taken:
-      ++in_flight_;
+      count_in_flight(+1);
       take(target.chunk, target.offset);
       break;
     case Claim::Waiting:
       // Its first copy, from another path, is still being executed: were both to run, the first
       // could end last, behind what the client wrote after the second was answered.
-      ++in_flight_;
+      count_in_flight(+1);
       waiting_[target.chunk] = target.offset;
       break;
     case Claim::Refused:
@@ -337,7 +337,7 @@ void ServerConnection::on_stopped() {
     if (held_[chunk]) advance(path_.chunks->request(chunk));
     if (waiting_[chunk] == kNotWaiting || !path_.chunks->stop_waiting(chunk, *this)) continue;
     waiting_[chunk] = kNotWaiting;
-    --in_flight_;
+    count_in_flight(-1);
   }
 }
 
@@ -346,7 +346,7 @@ void ServerConnection::release(ServerRequest& request) {
   path_.ours[chunk].store(false, std::memory_order_relaxed);
   ServerConnection* const next = ChunkTable::release(request);
   if (next != nullptr) next->hand_over(chunk);
-  --in_flight_;
+  count_in_flight(-1);
   check_idle();
 }
 

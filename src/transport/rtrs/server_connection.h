@@ -43,6 +43,11 @@ class ServerConnection final : public Connection {
 
   [[nodiscard]] std::size_t worker_index() const { return worker_index_; }
 
+  /// Requests that are not answered yet, those included that wait for a chunk. Any thread.
+  [[nodiscard]] std::uint32_t in_flight() const {
+    return in_flight_.load(std::memory_order_relaxed);
+  }
+
   // Worker's thread.
   void respond(ServerRequest& request, int error);
   void flush() override;
@@ -57,7 +62,10 @@ class ServerConnection final : public Connection {
   void on_immediate(Immediate immediate, bool by_send, std::span<const std::byte> body) override;
   void on_own_work_done(std::uint32_t index) override;
   void on_room() override;
-  [[nodiscard]] bool busy() const override { return in_flight_ > 0; }
+  [[nodiscard]] bool busy() const override { return in_flight() > 0; }
+  void count_in_flight(std::int32_t change) {
+    in_flight_.store(in_flight() + static_cast<std::uint32_t>(change), std::memory_order_relaxed);
+  }
 
   void on_request(ChunkOffset target);
   void take(std::uint32_t chunk, std::uint32_t offset);
@@ -79,11 +87,11 @@ class ServerConnection final : public Connection {
 
   const std::size_t worker_index_;
   ServerPathView& path_;
-  std::uint32_t in_flight_ = 0;         ///< chunks that are ours, or are waited for
-  std::vector<std::uint32_t> waiting_;  ///< by chunk: offset of a request that waits for it
-  std::vector<Stage> stages_;           ///< by chunk; meaningful while this connection has it
-  std::vector<bool> held_;              ///< by chunk: ours, and not the handler's just now
-  std::vector<std::uint32_t> stalled_;  ///< chunks waiting for room, oldest first
+  std::atomic<std::uint32_t> in_flight_ = 0;  ///< written by the worker alone
+  std::vector<std::uint32_t> waiting_;        ///< by chunk: offset of a request that waits for it
+  std::vector<Stage> stages_;                 ///< by chunk; meaningful while this connection has it
+  std::vector<bool> held_;                    ///< by chunk: ours, and not the handler's just now
+  std::vector<std::uint32_t> stalled_;        ///< chunks waiting for room, oldest first
   std::vector<std::uint32_t> resuming_;
 
   /// An answer whose new key is being bound.

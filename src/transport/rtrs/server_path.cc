@@ -71,6 +71,12 @@ bool ServerPath::empty() const {
   return std::ranges::all_of(members_, [](const auto& member) { return member == nullptr; });
 }
 
+std::uint32_t ServerPath::in_flight() const {
+  std::uint32_t sum = 0;
+  for (const auto& member : members_) sum += member == nullptr ? 0 : member->data.in_flight();
+  return sum;
+}
+
 Status ServerPath::add(const ConnectRequest& request,
                        std::unique_ptr<transport::Endpoint>& endpoint) {
   if (Status admitted = admit(request, *endpoint); !admitted) return admitted;

@@ -31,7 +31,7 @@ Result<VerbsDevice*> Core::device(ibv_context& context) {
   for (const auto& each : devices_) {
     if (&each->context() == &context) return each.get();
   }
-  auto device = VerbsDevice::open(context, events_, *connections_);
+  auto device = VerbsDevice::open(context, events_, *connections_, reaper_);
   if (!device) return fail(std::move(device.error()));
   devices_.push_back(std::move(*device));
   return devices_.back().get();

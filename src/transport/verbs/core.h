@@ -11,6 +11,7 @@
 #include "transport/verbs/connections.h"
 #include "transport/verbs/device.h"
 #include "transport/verbs/event_set.h"
+#include "transport/verbs/reaper.h"
 
 namespace rnbd::transport::verbs {
 
@@ -23,6 +24,7 @@ class Core {
 
   EventSet& events() { return events_; }
   Connections& connections() { return *connections_; }
+  Reaper& reaper() { return reaper_; }
   [[nodiscard]] std::uint8_t ack_timeout() const { return ack_timeout_; }
 
   /// Opened when first asked for, so that an adapter may appear after the program has started.
@@ -41,6 +43,7 @@ class Core {
   std::unique_ptr<Connections> connections_;
   std::unique_ptr<CmChannel> channel_;
   std::vector<std::unique_ptr<VerbsDevice>> devices_;
+  Reaper reaper_;  ///< done before the devices die
 };
 
 }  // namespace rnbd::transport::verbs

@@ -51,30 +51,33 @@ Error explain(Error error) {
 
 }  // namespace
 
-VerbsRegion::VerbsRegion(MemoryRegion region, std::span<std::byte> memory)
-    : region_(std::move(region)) {
+VerbsRegion::VerbsRegion(MemoryRegion region, std::span<std::byte> memory, Reaper& reaper)
+    : region_(std::move(region)), reaper_(reaper) {
   memory_ = memory;
   local_key_ = region_->lkey;
   remote_key_ = region_->rkey;
 }
 
+VerbsRegion::~VerbsRegion() { reaper_.take(std::move(region_)); }
+
 VerbsDevice::VerbsDevice(ibv_context& context, ContextPin pin, ProtectionDomain domain,
-                         EventSet& events, Connections& connections)
+                         EventSet& events, Connections& connections, Reaper& reaper)
     : context_(context),
       pin_(std::move(pin)),
       domain_(std::move(domain)),
       events_(events),
-      connections_(connections) {}
+      connections_(connections),
+      reaper_(reaper) {}
 
 Result<std::unique_ptr<VerbsDevice>> VerbsDevice::open(ibv_context& context, EventSet& events,
-                                                       Connections& connections) {
+                                                       Connections& connections, Reaper& reaper) {
   auto pin = ContextPin::create();
   if (!pin) return fail(std::move(pin.error()));
   auto domain = ProtectionDomain::create(context);
   if (!domain) return fail(std::move(domain.error()));
 
   std::unique_ptr<VerbsDevice> device(
-      new VerbsDevice(context, std::move(*pin), std::move(*domain), events, connections));
+      new VerbsDevice(context, std::move(*pin), std::move(*domain), events, connections, reaper));
   if (auto done = device->query(); !done) return fail(std::move(done.error()));
   if (auto done = set_nonblocking(context.async_fd); !done) return fail(std::move(done.error()));
   if (auto done = events.watch(context.async_fd, *device); !done) {
@@ -96,8 +99,8 @@ Result<Capabilities> VerbsDevice::capabilities_of(ibv_context& context) {
     return fail(
         code, fmt::format("cannot ask {} what it can do (ibv_query_device)", device_name(context)));
   }
-  // One completion queue takes the completions of both.
-  const int queued = std::min(attributes.max_qp_wr, (attributes.max_cqe - 1) / 2);
+  // One completion queue takes the completions of both; a place in each is the queue's own.
+  const int queued = std::min(attributes.max_qp_wr, (attributes.max_cqe - 1) / 2) - 1;
   const auto work = static_cast<std::uint32_t>(queued);
   return Capabilities{
       .device = std::string(device_name(context)),
@@ -111,7 +114,7 @@ Result<std::unique_ptr<Region>> VerbsDevice::register_region(std::span<std::byte
                                                              RegionUse use) {
   auto region = MemoryRegion::create(domain_, memory.data(), memory.size(), access_of(use));
   if (!region) return fail(explain(std::move(region.error())));
-  return std::make_unique<VerbsRegion>(std::move(*region), memory);
+  return std::make_unique<VerbsRegion>(std::move(*region), memory, reaper_);
 }
 
 Result<std::unique_ptr<Window>> VerbsDevice::make_window() {
@@ -120,7 +123,7 @@ Result<std::unique_ptr<Window>> VerbsDevice::make_window() {
   }
   auto window = MemoryWindow::create(domain_);
   if (!window) return fail(std::move(window.error()));
-  return std::make_unique<VerbsWindow>(std::move(*window));
+  return std::make_unique<VerbsWindow>(std::move(*window), reaper_);
 }
 
 int VerbsDevice::next_completion_vector() {

@@ -3,37 +3,43 @@
 // may use. Control thread. The fabric owns it, for its own whole life.
 #pragma once
 
+#include <map>
 #include <memory>
 
 #include "transport/fabric.h"
 #include "transport/verbs/connections.h"
 #include "transport/verbs/event_set.h"
 #include "transport/verbs/handles.h"
+#include "transport/verbs/reaper.h"
 
 namespace rnbd::transport::verbs {
 
+/// Given back by the reaper: the connections that could use it have ended before it dies.
 class VerbsRegion final : public Region {
  public:
-  VerbsRegion(MemoryRegion region, std::span<std::byte> memory);
+  VerbsRegion(MemoryRegion region, std::span<std::byte> memory, Reaper& reaper);
+  ~VerbsRegion() override;
   [[nodiscard]] ibv_mr* raw() const { return region_.get(); }
 
  private:
   MemoryRegion region_;
+  Reaper& reaper_;
 };
 
 /// Dies before the region it is bound to.
 class VerbsWindow final : public Window {
  public:
-  explicit VerbsWindow(MemoryWindow window) : window_(std::move(window)) {}
+  VerbsWindow(MemoryWindow window, Reaper& reaper) : window_(std::move(window)), reaper_(reaper) {}
+  ~VerbsWindow() override { reaper_.take(std::move(window_)); }
   [[nodiscard]] std::uint32_t key() const override { return window_->rkey; }
   [[nodiscard]] ibv_mw* raw() const { return window_.get(); }
 
  private:
   MemoryWindow window_;
+  Reaper& reaper_;
 };
 
-/// A connection's queue, as the adapter's asynchronous events name it (the context of its queue
-/// pair and of its completion queue).
+/// A connection's queue, as the adapter's asynchronous events name it.
 class QueueEvents {
  public:
   virtual ~QueueEvents() = default;
@@ -46,7 +52,7 @@ class VerbsDevice final : public Device, public EventSource {
  public:
   /// `context` is one of librdmacm's. Errors: those of ibv_query_device and ibv_alloc_pd.
   static Result<std::unique_ptr<VerbsDevice>> open(ibv_context& context, EventSet& events,
-                                                   Connections& connections);
+                                                   Connections& connections, Reaper& reaper);
 
   /// Errors: those of ibv_query_device.
   static Result<Capabilities> capabilities_of(ibv_context& context);
@@ -62,20 +68,27 @@ class VerbsDevice final : public Device, public EventSource {
   /// Spreads completion interrupts over the vectors there are.
   int next_completion_vector();
 
+  /// From now on `owner` is told of what happens to these two; until forget().
+  void watch(const ibv_qp& pair, const ibv_cq& completions, QueueEvents& owner);
+  void forget(const ibv_qp& pair, const ibv_cq& completions);
+
   /// The adapter's asynchronous events.
   void on_readable() override;
 
  private:
   VerbsDevice(ibv_context& context, ContextPin pin, ProtectionDomain domain, EventSet& events,
-              Connections& connections);
+              Connections& connections, Reaper& reaper);
   Status query();
-  void dispatch(const ibv_async_event& event);
+  [[nodiscard]] QueueEvents* owner_of(const void* object) const;
+  void dispatch(const ibv_async_event& event, QueueEvents* owner);
 
   ibv_context& context_;
   ContextPin pin_;
   ProtectionDomain domain_;
   EventSet& events_;
   Connections& connections_;
+  Reaper& reaper_;
+  std::map<const void*, QueueEvents*> owners_;  ///< of queue pairs and completion queues
   Capabilities capabilities_;
   int next_vector_ = 0;
 };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // An adapter's asynchronous events (device.h). Each is acknowledged before anybody is told, because
-// destroying a queue waits for the acknowledgement.
+// destroying a queue waits for the acknowledgement; what it is about is looked up before, because
+// from then on the reaper may destroy it.
 #include <cerrno>
 
 #include <infiniband/verbs.h>
@@ -14,12 +15,22 @@ namespace {
 
 constexpr int kEventsARound = 64;
 
-/// Both contexts are set by Queue. The queue cannot have died since the event was read: both happen
-/// on the control thread, and the adapter forgets a dead queue's events.
-QueueEvents& owner_of(const ibv_qp& pair) { return *static_cast<QueueEvents*>(pair.qp_context); }
-QueueEvents& owner_of(const ibv_cq& queue) { return *static_cast<QueueEvents*>(queue.cq_context); }
-
 }  // namespace
+
+void VerbsDevice::watch(const ibv_qp& pair, const ibv_cq& completions, QueueEvents& owner) {
+  owners_[&pair] = &owner;
+  owners_[&completions] = &owner;
+}
+
+void VerbsDevice::forget(const ibv_qp& pair, const ibv_cq& completions) {
+  owners_.erase(&pair);
+  owners_.erase(&completions);
+}
+
+QueueEvents* VerbsDevice::owner_of(const void* object) const {
+  const auto found = owners_.find(object);
+  return found == owners_.end() ? nullptr : found->second;
+}
 
 void VerbsDevice::on_readable() {
   for (int i = 0; i < kEventsARound; ++i) {
@@ -29,25 +40,25 @@ void VerbsDevice::on_readable() {
       if (errno != EAGAIN && errno != EINTR) events_.forget(context_.async_fd);
       return;
     }
+    // Of a union: the queue pair or completion queue it is about, or a number that is neither.
+    QueueEvents* const owner = owner_of(event.element.qp);
     ibv_ack_async_event(&event);
-    dispatch(event);
+    dispatch(event, owner);
   }
 }
 
-void VerbsDevice::dispatch(const ibv_async_event& event) {
+void VerbsDevice::dispatch(const ibv_async_event& event, QueueEvents* owner) {
   const char* what = ibv_event_type_str(event.event_type);
   switch (event.event_type) {
     case IBV_EVENT_COMM_EST:
-      owner_of(*event.element.qp).on_traffic();
+      if (owner != nullptr) owner->on_traffic();
       break;
     case IBV_EVENT_QP_FATAL:
     case IBV_EVENT_QP_REQ_ERR:
     case IBV_EVENT_QP_ACCESS_ERR:
     case IBV_EVENT_PATH_MIG_ERR:
-      owner_of(*event.element.qp).on_queue_failed(what);
-      break;
     case IBV_EVENT_CQ_ERR:
-      owner_of(*event.element.cq).on_queue_failed(what);
+      if (owner != nullptr) owner->on_queue_failed(what);
       break;
     case IBV_EVENT_DEVICE_FATAL:
       log::error("{}: {}", capabilities_.device, what);

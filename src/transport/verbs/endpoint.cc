@@ -65,6 +65,13 @@ VerbsEndpoint::VerbsEndpoint(Core& core, State state) : core_(core), state_(stat
 VerbsEndpoint::~VerbsEndpoint() {
   core_.connections().remove(*this);
   if (state_ == State::Established) hang_up();
+  close_queue();
+}
+
+void VerbsEndpoint::close_queue() {
+  if (queue_ == nullptr) return;
+  queue_->end();
+  core_.reaper().take(std::move(queue_));
 }
 
 Result<std::unique_ptr<VerbsEndpoint>> VerbsEndpoint::dial(Core& core,

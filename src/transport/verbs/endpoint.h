@@ -43,7 +43,7 @@ class VerbsEndpoint final : public Endpoint, private CmSink, QueueEvents, Connec
   /// The peer is waited for: on_disconnected comes when it has agreed, or after 5 seconds. Before
   /// accept() or on_established, the connection ends silently.
   void disconnect() override;
-  void close_queue() override { queue_.reset(); }
+  void close_queue() override;
   [[nodiscard]] std::string local_address() const override;
   [[nodiscard]] std::string peer_address() const override;
 
@@ -97,7 +97,7 @@ class VerbsEndpoint final : public Endpoint, private CmSink, QueueEvents, Connec
   TimePoint deadline_ = kNever;
   VerbsDevice* device_ = nullptr;
   CmId id_;
-  std::unique_ptr<Queue> queue_;  ///< dies before the id
+  std::unique_ptr<Queue> queue_;  ///< ends before the id
 };
 
 }  // namespace rnbd::transport::verbs

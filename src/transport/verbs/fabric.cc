@@ -26,7 +26,8 @@ constexpr int kTransmissions = 8;  ///< one, and seven repeats
 /// As a queue pair has it: 4.096 us times two to the power of this, for each transmission.
 std::uint8_t ack_timeout(std::chrono::nanoseconds limit) {
   std::uint8_t timeout = 1;
-  while (timeout < 31 && std::chrono::nanoseconds(4096LL << (timeout + 1)) * kTransmissions <= limit)
+  while (timeout < 31 &&
+         std::chrono::nanoseconds(4096LL << (timeout + 1)) * kTransmissions <= limit)
     ++timeout;
   return timeout;
 }

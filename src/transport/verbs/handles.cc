@@ -38,7 +38,7 @@ void release(ibv_comp_channel* channel) {
   report(ibv_destroy_comp_channel(channel), "ibv_destroy_comp_channel");
 }
 void release(ibv_cq* queue) { report(ibv_destroy_cq(queue), "ibv_destroy_cq"); }
-void release_queue_pair(rdma_cm_id* id) { rdma_destroy_qp(id); }
+void release(ibv_qp* pair) { report(ibv_destroy_qp(pair), "ibv_destroy_qp"); }
 
 Result<EventChannel> EventChannel::create() {
   errno = 0;
@@ -139,7 +139,7 @@ Result<QueuePair> QueuePair::create(const CmId& id, const ProtectionDomain& doma
         "cannot make a queue pair for {} sends and {} receives on {} (rdma_create_qp)",
         attributes.cap.max_send_wr, attributes.cap.max_recv_wr, device_name(*domain->context)));
   }
-  return QueuePair(id.get());
+  return QueuePair(id->qp);
 }
 
 Status set_nonblocking(int fd) {

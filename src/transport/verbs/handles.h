@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One move-only owner for each C handle of libibverbs and librdmacm. Control thread makes and
-// destroys all of them. An error names the call that failed.
+// One move-only owner for each C handle of libibverbs and librdmacm. The control thread makes all
+// of them, and destroys those that the reaper does not. An error names the call that failed.
 #pragma once
 
 #include <cstdint>
@@ -50,7 +50,7 @@ void release(ibv_mr* region);
 void release(ibv_mw* window);
 void release(ibv_comp_channel* channel);
 void release(ibv_cq* queue);
-void release_queue_pair(rdma_cm_id* id);
+void release(ibv_qp* pair);
 
 /// Where connection events arrive; non-blocking.
 struct EventChannel : Handle<rdma_event_channel, release> {
@@ -59,7 +59,8 @@ struct EventChannel : Handle<rdma_event_channel, release> {
   static Result<EventChannel> create();
 };
 
-/// One connection or listener, known to the connection manager. Its queue pair dies first.
+/// One connection or listener, known to the connection manager. Its queue pair dies or is taken
+/// from it first.
 struct CmId : Handle<rdma_cm_id, release> {
   using Handle::Handle;
   static Result<CmId> create(const EventChannel& channel, rdma_port_space space, void* context);
@@ -103,12 +104,11 @@ struct CompletionQueue : Handle<ibv_cq, release> {
                                         void* queue_context);
 };
 
-/// The queue pair of a CmId: librdmacm keeps it in the id and drives its states.
-struct QueuePair : Handle<rdma_cm_id, release_queue_pair> {
+/// A queue pair that librdmacm keeps in a CmId, to drive its states.
+struct QueuePair : Handle<ibv_qp, release> {
   using Handle::Handle;
   static Result<QueuePair> create(const CmId& id, const ProtectionDomain& domain,
                                   ibv_qp_init_attr attributes);
-  [[nodiscard]] ibv_qp* qp() const { return get()->qp; }
 };
 
 /// Errors: those of fcntl(2).

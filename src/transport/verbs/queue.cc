@@ -5,6 +5,9 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <chrono>
+#include <thread>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -20,6 +23,12 @@ constexpr std::size_t kBatch = 32;  ///< requests or completions a call, on the 
 
 /// 0.64 ms. The connection manager asks for 655 ms, which a peer that finds no receive then sleeps.
 constexpr std::uint8_t kReceiverNotReadyTimer = 12;
+
+/// Of the last work and the last receive, each.
+constexpr std::uint64_t kDrainMark = UINT64_MAX;
+constexpr std::uint32_t kDrainSlots = 1;
+constexpr std::chrono::milliseconds kDrainTimeout{200};
+constexpr std::chrono::microseconds kDrainPause{20};
 
 Status check_size(const QueueSize& size, const Capabilities& limits) {
   if (size.send_work <= limits.max_send_work && size.receive_work <= limits.max_receive_work) {
@@ -38,17 +47,16 @@ Result<std::unique_ptr<Queue>> Queue::create(VerbsDevice& device, const CmId& id
   if (auto ok = check_size(size, device.capabilities()); !ok) return fail(std::move(ok.error()));
   auto channel = CompletionChannel::create(device.context());
   if (!channel) return fail(std::move(channel.error()));
-  auto completions =
-      CompletionQueue::create(device.context(), size.send_work + size.receive_work + 1, *channel,
-                              device.next_completion_vector(), &owner);
+  auto completions = CompletionQueue::create(
+      device.context(), size.send_work + size.receive_work + 2 * kDrainSlots + 1, *channel,
+      device.next_completion_vector(), nullptr);
   if (!completions) return fail(std::move(completions.error()));
 
   ibv_qp_init_attr attributes{};
-  attributes.qp_context = &owner;
   attributes.send_cq = completions->get();
   attributes.recv_cq = completions->get();
-  attributes.cap = {.max_send_wr = size.send_work,
-                    .max_recv_wr = size.receive_work,
+  attributes.cap = {.max_send_wr = size.send_work + kDrainSlots,
+                    .max_recv_wr = size.receive_work + kDrainSlots,
                     .max_send_sge = 1,
                     .max_recv_sge = 1,
                     .max_inline_data = 0};
@@ -56,26 +64,73 @@ Result<std::unique_ptr<Queue>> Queue::create(VerbsDevice& device, const CmId& id
   auto pair = QueuePair::create(id, device.domain(), attributes);
   if (!pair) return fail(std::move(pair.error()));
 
-  return std::unique_ptr<Queue>(
-      new Queue(std::move(*channel), std::move(*completions), std::move(*pair), connections));
+  device.watch(*pair->get(), *completions->get(), owner);
+  return std::unique_ptr<Queue>(new Queue(std::move(*channel), std::move(*completions),
+                                          std::move(*pair), id.get(), device, connections));
 }
 
-Queue::Queue(CompletionChannel channel, CompletionQueue completions, QueuePair pair,
-             Connections& connections)
+Queue::Queue(CompletionChannel channel, CompletionQueue completions, QueuePair pair, rdma_cm_id* id,
+             VerbsDevice& device, Connections& connections)
     : channel_(std::move(channel)),
       completions_(std::move(completions)),
       pair_(std::move(pair)),
+      id_(id),
+      device_(device),
       connections_(connections) {}
 
 Queue::~Queue() { ibv_ack_cq_events(completions_.get(), unacknowledged_); }
 
+void Queue::end() {
+  // Nobody is told of it any more: neither of its events, nor the connection manager, which would
+  // change the state of a pair that another thread destroys.
+  device_.forget(*pair_.get(), *completions_.get());
+  std::exchange(id_, nullptr)->qp = nullptr;
+  if (!tuned_ || drain()) return;
+  log::warn("a queue pair does not stop; it is destroyed at once");
+  pair_.reset();
+}
+
+/// As the kernel's ib_drain_qp: once the last work and the last receive have come back from a pair
+/// that is in its error state, so has everything.
+bool Queue::drain() {
+  ibv_qp_attr stopped{};
+  stopped.qp_state = IBV_QPS_ERR;
+  if (ibv_modify_qp(pair_.get(), &stopped, IBV_QP_STATE) != 0) return false;
+  ibv_send_wr last_work{};
+  last_work.wr_id = kDrainMark;
+  last_work.opcode = IBV_WR_SEND;
+  last_work.send_flags = IBV_SEND_SIGNALED;
+  ibv_recv_wr last_receive{};
+  last_receive.wr_id = kDrainMark;
+  ibv_send_wr* refused_work = nullptr;
+  ibv_recv_wr* refused_receive = nullptr;
+  if (ibv_post_send(pair_.get(), &last_work, &refused_work) != 0 ||
+      ibv_post_recv(pair_.get(), &last_receive, &refused_receive) != 0) {
+    return false;
+  }
+  // Once more: soft-RoCE only looks for what is to be flushed when the state is set.
+  if (ibv_modify_qp(pair_.get(), &stopped, IBV_QP_STATE) != 0) return false;
+  const TimePoint deadline = Clock::now() + kDrainTimeout;
+  std::array<ibv_wc, kBatch> raw;  // NOLINT(cppcoreguidelines-pro-type-member-init)
+  for (int marks = 0; marks < 2;) {
+    const int count = ibv_poll_cq(completions_.get(), static_cast<int>(raw.size()), raw.data());
+    if (count < 0 || (count == 0 && Clock::now() > deadline)) return false;
+    if (count == 0) std::this_thread::sleep_for(kDrainPause);
+    const auto found = std::span(raw).first(static_cast<std::size_t>(count));
+    marks += static_cast<int>(std::ranges::count(found, kDrainMark, &ibv_wc::wr_id));
+  }
+  drain_signals();
+  return true;
+}
+
 void Queue::tune() {
+  tuned_ = true;
   ibv_qp_attr attributes{};
   attributes.min_rnr_timer = kReceiverNotReadyTimer;
   attributes.qp_access_flags =
       IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_MW_BIND;
   const int code =
-      ibv_modify_qp(pair_.qp(), &attributes, IBV_QP_MIN_RNR_TIMER | IBV_QP_ACCESS_FLAGS);
+      ibv_modify_qp(pair_.get(), &attributes, IBV_QP_MIN_RNR_TIMER | IBV_QP_ACCESS_FLAGS);
   // Without it the connection still works, only slower.
   if (code != 0) log::warn("cannot tune a queue pair (ibv_modify_qp): {}", errno_name(code));
 }
@@ -101,7 +156,7 @@ Status Queue::post_chain(std::span<const WorkRequest> work) {
     if (i != 0) requests[i - 1].next = &requests[i];
   }
   ibv_send_wr* first_refused = nullptr;
-  const int code = ibv_post_send(pair_.qp(), requests.data(), &first_refused);
+  const int code = ibv_post_send(pair_.get(), requests.data(), &first_refused);
   if (code != 0) return refused(code, "ibv_post_send");
   return {};
 }
@@ -110,7 +165,7 @@ Status Queue::post_bind(const WorkRequest& work) {
   RNBD_ASSERT(work.window != nullptr);
   ibv_mw_bind bind = to_bind(work);
   const int code =
-      ibv_bind_mw(pair_.qp(), static_cast<const VerbsWindow&>(*work.window).raw(), &bind);
+      ibv_bind_mw(pair_.get(), static_cast<const VerbsWindow&>(*work.window).raw(), &bind);
   if (code != 0) return refused(code, "ibv_bind_mw");
   return {};
 }
@@ -125,7 +180,7 @@ Status Queue::post_receives(std::span<const ReceiveRequest> receives) {
       if (i != 0) requests[i - 1].next = &requests[i];
     }
     ibv_recv_wr* first_refused = nullptr;
-    const int code = ibv_post_recv(pair_.qp(), requests.data(), &first_refused);
+    const int code = ibv_post_recv(pair_.get(), requests.data(), &first_refused);
     if (code != 0) return refused(code, "ibv_post_recv");
     receives = receives.subspan(batch.size());
   }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The queue half of a connection: queue pair, completion queue and completion channel, all its own.
-// The control thread makes and destroys it; in between it belongs to the thread that posts and
-// polls. That thread allocates nothing and takes no lock.
+// The control thread makes and ends it, the reaper destroys it; in between it belongs to the thread
+// that posts and polls. That thread allocates nothing and takes no lock.
 //
 // The first sign of a break (a completion that failed, a post that was refused) is kept in
 // failure() and told to the control thread, which alone may end the connection.
@@ -20,9 +20,9 @@ namespace rnbd::transport::verbs {
 
 class Queue {
  public:
-  /// The queue pair of `id`, which outlives the queue. `owner` gets its asynchronous events.
-  /// Errors: EINVAL, naming the device's limits, if `size` exceeds them; those of rdma_create_qp,
-  /// ibv_create_cq and ibv_create_comp_channel.
+  /// The queue pair of `id`, which lives until end(). `owner` gets its asynchronous events until
+  /// then. Errors: EINVAL, naming the device's limits, if `size` exceeds them; those of
+  /// rdma_create_qp, ibv_create_cq and ibv_create_comp_channel.
   static Result<std::unique_ptr<Queue>> create(VerbsDevice& device, const CmId& id,
                                                const QueueSize& size, QueueEvents& owner,
                                                Connections& connections);
@@ -31,6 +31,9 @@ class Queue {
   // Control thread.
   /// The connection manager has made the pair ready to send: what it cannot be told is set here.
   void tune();
+  /// Takes the pair from its id and stops it; returns when the adapter has let go of all memory. If
+  /// that takes too long, it is destroyed here and now. To be called once, before it dies.
+  void end();
   /// Why it broke, in libibverbs' words; nullptr while nothing is known to be wrong. Any thread.
   [[nodiscard]] const char* failure() const { return failure_.load(std::memory_order_acquire); }
 
@@ -42,8 +45,9 @@ class Queue {
   [[nodiscard]] int wait_fd() const { return channel_->fd; }
 
  private:
-  Queue(CompletionChannel channel, CompletionQueue completions, QueuePair pair,
-        Connections& connections);
+  Queue(CompletionChannel channel, CompletionQueue completions, QueuePair pair, rdma_cm_id* id,
+        VerbsDevice& device, Connections& connections);
+  bool drain();
   std::size_t poll_adapter(std::span<Completion> out);
   Status post_chain(std::span<const WorkRequest> work);
   Status post_bind(const WorkRequest& work);
@@ -54,7 +58,10 @@ class Queue {
   CompletionChannel channel_;
   CompletionQueue completions_;
   QueuePair pair_;
+  rdma_cm_id* id_;  ///< until end()
+  VerbsDevice& device_;
   Connections& connections_;
+  bool tuned_ = false;               ///< it may have carried something
   /// Signals taken: acknowledging takes a lock, so it is done once, for ibv_destroy_cq. Both sides
   /// count modulo 2^32.
   unsigned unacknowledged_ = 0;

@@ -17,7 +17,7 @@ limit=${2:-1000}
 vm_rxe_links
 if [[ $GUEST == b ]]; then
     vm_load_modules brd,rd_nr=1,rd_size=65536
-    pair_start_server --dev-search-path /dev
+    pair_start_server --dev-search-path /dev --log-level debug
     vm_signal exported
     vm_wait unmapped 3600
     pair_stop
@@ -41,7 +41,7 @@ phase() { # LIMIT NAME COMMAND…: runs COMMAND, waits until both paths are up, 
     "${@:3}"
     vm_wait_until 30 paths_are_up
     before=$(done_by_fio)
-    vm_wait_until 30 moves
+    vm_wait_until 30 moves || vm_fail "no I/O: $(rnbd-client path list)"
     echo "$begin $(now) $limit $name" >> "$phases"
 }
 cut_for() { # SECONDS GUEST LINK…
@@ -66,7 +66,7 @@ flap() { # LINK
 }
 
 vm_load_modules nbd sch_netem
-pair_start_client
+pair_start_client --log-level debug
 vm_wait exported 100
 node=$(pair_map sessname=paths "path=ip:$(vm_address b 0)" "path=ip:$(vm_address b 1)" device_path=ram0)
 vm_wait_until 10 paths_are_up

@@ -1,0 +1,101 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# Two hosts joined by two cables: guest a maps a disk of guest b over both, and loses one path after the other under
+# verified I/O: by a cut it sees, by one it does not see, by packets that vanish in one direction, by both at once, by
+# flapping. No request fails, and none waits for longer than a second while a path is left. Run with --guests 2
+# --links 2.
+#
+#   multipath.sh [ROUNDS [MILLISECONDS]]     rounds of all faults (1); the longest that a request may take (1000)
+set -euo pipefail
+source "$VM_LIB"
+source "$(dirname "$0")/pair.sh"
+
+rounds=${1:-1}
+limit=${2:-1000}
+
+vm_rxe_links
+if [[ $GUEST == b ]]; then
+    vm_load_modules brd,rd_nr=1,rd_size=65536
+    pair_start_server --dev-search-path /dev --log-level debug
+    vm_signal exported
+    vm_wait stuck 3600; rnbd-server list --json; rdma statistic show; sleep 3; rdma statistic show; rnbd-server list --json;  sleep 10
+    pair_stop
+    exit 0
+fi
+
+now() { echo $((${EPOCHREALTIME/./} / 1000)); }
+path_state() { # PATH
+    rnbd-client path list --noheaders | awk -v path="$(vm_address b "$1")" '$2 == "ip:" path { print $3 }'
+}
+path_is() { [[ $(path_state "$1") == "$2" ]]; }
+paths_are_up() { path_is 0 connected && path_is 1 connected; }
+done_by_fio() { awk '{ print $1 + $5 }' "/sys/block/${node#/dev/}/stat"; }
+moves() { (($(done_by_fio) > before)); }
+
+phases="$RESULTS/phases"
+phase() { # LIMIT NAME COMMAND…: runs COMMAND, waits until both paths are up, and keeps the times for the end
+    local begin limit=$1 name=$2
+    begin=$(now)
+    vm_step "$name"
+    "${@:3}"
+    vm_wait_until 30 paths_are_up
+    before=$(done_by_fio)
+    vm_wait_until 10 moves || { rnbd-client path list; rnbd-client list; rdma statistic show;  vm_signal stuck; sleep 25; rdma statistic show;  vm_fail stuck; }
+    echo "$begin $(now) $limit $name" >> "$phases"
+}
+cut_for() { # SECONDS GUEST LINK…
+    local link
+    for link in "${@:3}"; do vm_link "$2" "$link" off; done
+    sleep "$1"
+    for link in "${@:3}"; do vm_link "$2" "$link" on; done
+}
+vanish() { # SECONDS LINK: what a sends there
+    tc qdisc add dev "eth$2" root netem loss 100%
+    sleep "$1"
+    tc qdisc del dev "eth$2" root
+}
+flap() { # LINK
+    local i
+    for i in 1 2 3 4 5 6; do
+        vm_link a "$1" off
+        sleep 0.$((RANDOM % 4 + 1))
+        vm_link a "$1" on
+        sleep 0.$((RANDOM % 5 + 1))
+    done
+}
+
+vm_load_modules nbd sch_netem
+pair_start_client --log-level debug
+vm_wait exported 100
+node=$(pair_map sessname=paths "path=ip:$(vm_address b 0)" "path=ip:$(vm_address b 1)" device_path=ram0)
+vm_wait_until 10 paths_are_up
+fio --name=paths --filename="$node" --direct=1 --ioengine=libaio --iodepth=8 --numjobs=2 --size=16M \
+    --offset_increment=16M --rw=randwrite --bsrange=4k-64k --verify=crc32c --verify_fatal=1 --time_based \
+    --runtime=$((rounds * 60 + 600)) --verify_backlog=64 --write_lat_log="$RESULTS/latency" --log_unix_epoch=1 \
+    --output="$RESULTS/fio.json" --output-format=json &
+fio_pid=$!
+before=$(done_by_fio)
+vm_wait_until 30 moves
+
+for ((round = 1; round <= rounds; round++)); do
+    phase "$limit" "nothing" sleep 2
+    phase "$limit" "path 0 is cut" cut_for 2 a 0
+    phase "$limit" "path 1 is cut" cut_for 2 a 1
+    phase "$limit" "path 0 is silent" cut_for 2 b 0
+    phase "$limit" "path 1 is silent" cut_for 2 b 1
+    phase "$limit" "what goes out on path 0 vanishes" vanish 2 0
+    phase "$limit" "path 1 flaps" flap 1
+    phase 9000 "both are cut" cut_for 2 a 0 1
+    phase 9000 "both are silent" cut_for 2 b 0 1
+done
+
+kill -INT "$fio_pid"
+wait "$fio_pid" || true
+rnbd-client path list
+rnbd-client path list --json > "$RESULTS/paths.json"
+rnbd-client unmap "$node"
+vm_signal unmapped
+pair_stop
+python3 "$(dirname "$0")/latency.py" "$RESULTS" "$phases" "$RESULTS/fio.json"
+vm_step "done"
