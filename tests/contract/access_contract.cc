@@ -12,14 +12,14 @@ using transport::RegionUse;
 using transport::RemoteMemory;
 using transport::WorkRequest;
 
-constexpr std::size_t kSize = 8192;
+constexpr std::size_t kRegionSize = 8192;
 
 /// A connection whose client is about to do wrong.
 struct Crime {
   explicit Crime(FabricUnderTest& fabric)
       : pair(fabric),
-        source(pair.client.device(), kSize, RegionUse::Local),
-        target(pair.server.device(), kSize, RegionUse::RemoteWrite) {
+        source(pair.client.device(), kRegionSize, RegionUse::Local),
+        target(pair.server.device(), kRegionSize, RegionUse::RemoteWrite) {
     source.fill(0xee);
     pair.server.post_empty_receives(100, 4);
     pair.client.post_empty_receives(200, 2);
@@ -73,7 +73,7 @@ TEST_P(FabricContract, AnUnknownKeyIsRefusedWithAnImmediateToo) {
 
 TEST_P(FabricContract, AByteBehindTheEndIsRefused) {
   Crime crime(fabric());
-  crime.commit(write(2, crime.source.local(0, 513), crime.target.remote(kSize - 512)),
+  crime.commit(write(2, crime.source.local(0, 513), crime.target.remote(kRegionSize - 512)),
                CompletionStatus::RemoteRefused);
 }
 
@@ -92,7 +92,7 @@ TEST_P(FabricContract, AnAddressAtTheEndOfTheWorldIsRefused) {
 
 TEST_P(FabricContract, ARegionForLocalUseIsRefused) {
   Crime crime(fabric());
-  const Buffer local(crime.pair.server.device(), kSize, RegionUse::Local);
+  const Buffer local(crime.pair.server.device(), kRegionSize, RegionUse::Local);
   crime.commit(write(2, crime.source.local(0, 512), local.remote()),
                CompletionStatus::RemoteRefused);
   EXPECT_TRUE(local.is_filled(0));
@@ -100,7 +100,7 @@ TEST_P(FabricContract, ARegionForLocalUseIsRefused) {
 
 TEST_P(FabricContract, ADeregisteredRegionIsRefused) {
   Crime crime(fabric());
-  Buffer former(crime.pair.server.device(), kSize, RegionUse::RemoteWrite);
+  Buffer former(crime.pair.server.device(), kRegionSize, RegionUse::RemoteWrite);
   const RemoteMemory remote = former.remote();
   former.deregister();
   crime.commit(write(2, crime.source.local(0, 512), remote), CompletionStatus::RemoteRefused);
@@ -110,8 +110,8 @@ TEST_P(FabricContract, ADeregisteredRegionIsRefused) {
 TEST_P(FabricContract, TheWholeRegionMayBeWritten) {
   Crime crime(fabric());
   crime.pair.client.post(
-      {write(1, crime.source.local(0, kSize), crime.target.remote()),
-       write_immediate(2, 2, crime.source.local(0, 1), crime.target.remote(kSize - 1))});
+      {write(1, crime.source.local(0, kRegionSize), crime.target.remote()),
+       write_immediate(2, 2, crime.source.local(0, 1), crime.target.remote(kRegionSize - 1))});
   ASSERT_TRUE(crime.pair.wait_for(crime.pair.server, {100}));
   EXPECT_TRUE(crime.pair.server.succeeded(100));
   EXPECT_TRUE(crime.target.is_filled(0xee));
@@ -126,7 +126,7 @@ TEST_P(FabricContract, OurOwnUnknownKeyIsAnErrorOfOurs) {
 
 TEST_P(FabricContract, ReadingBeyondOurOwnRegionIsAnErrorOfOurs) {
   Crime crime(fabric());
-  crime.commit(write(2, crime.source.local(kSize - 2048, 4096), crime.target.remote(64)),
+  crime.commit(write(2, crime.source.local(kRegionSize - 2048, 4096), crime.target.remote(64)),
                CompletionStatus::LocalError);
 }
 
@@ -149,9 +149,9 @@ TEST_P(FabricContract, ASendLongerThanItsReceiveBreaksBothEnds) {
 TEST_P(FabricContract, RegionsHaveTheirMemoryAndKeysOfTheirOwn) {
   const Connection pair(fabric());
   transport::Device& device = pair.client.device();
-  const Buffer first(device, kSize, RegionUse::RemoteWrite);
-  const Buffer second(device, kSize, RegionUse::RemoteWrite);
-  EXPECT_EQ(first.region().memory().size(), kSize);
+  const Buffer first(device, kRegionSize, RegionUse::RemoteWrite);
+  const Buffer second(device, kRegionSize, RegionUse::RemoteWrite);
+  EXPECT_EQ(first.region().memory().size(), kRegionSize);
   EXPECT_NE(first.region().remote_key(), second.region().remote_key());
   EXPECT_NE(first.region().local_key(), second.region().local_key());
   EXPECT_FALSE(device.capabilities().device.empty());

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // The contract, on how connections end: who is told, what is flushed, what no longer happens.
-#include <numeric>
 
 #include "contract/fabric_contract.h"
 #include "contract/peer.h"
@@ -11,12 +10,6 @@ namespace {
 using transport::CompletionStatus;
 using transport::RegionUse;
 using transport::WorkRequest;
-
-std::vector<std::uint64_t> from_to(std::uint64_t first, std::uint64_t last) {
-  std::vector<std::uint64_t> result(last - first + 1);
-  std::iota(result.begin(), result.end(), first);
-  return result;
-}
 
 /// Posts `count` sends from `first_id`, of which the last is signalled.
 void post_sends(const Peer& peer, std::uint64_t first_id, std::size_t count) {

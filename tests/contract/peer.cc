@@ -6,6 +6,7 @@
 #include <array>
 #include <cstdlib>
 #include <cstring>
+#include <numeric>
 #include <stdexcept>
 
 namespace rnbd::contract {
@@ -261,6 +262,12 @@ WorkRequest bind(std::uint64_t id, transport::Window& window, transport::Region&
 WorkRequest silent(WorkRequest work) {
   work.signalled = false;
   return work;
+}
+
+std::vector<std::uint64_t> from_to(std::uint64_t first, std::uint64_t last) {
+  std::vector<std::uint64_t> result(last - first + 1);
+  std::iota(result.begin(), result.end(), first);
+  return result;
 }
 
 }  // namespace rnbd::contract

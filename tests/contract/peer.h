@@ -145,4 +145,7 @@ transport::WorkRequest bind(std::uint64_t id, transport::Window& window, transpo
                             transport::LocalMemory target);
 transport::WorkRequest silent(transport::WorkRequest work);
 
+/// All ids from `first` to `last`.
+std::vector<std::uint64_t> from_to(std::uint64_t first, std::uint64_t last);
+
 }  // namespace rnbd::contract

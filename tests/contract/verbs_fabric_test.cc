@@ -12,6 +12,7 @@
 #include <memory>
 #include <poll.h>
 #include <string>
+#include <thread>
 #include <unistd.h>
 #include <utility>
 #include <vector>
@@ -20,6 +21,7 @@
 #include <sys/resource.h>
 #include <sys/syscall.h>
 
+#include "common/clock.h"
 #include "contract/fabric_contract.h"
 #include "contract/own_addresses.h"
 #include "contract/peer.h"
@@ -264,7 +266,10 @@ TEST_F(Verbs, ConnectionsLeaveNothingBehind) {
       ASSERT_TRUE(pair.wait([&] { return pair.client.disconnected && pair.server.disconnected; }));
     }
   }
-  EXPECT_EQ(open_descriptors(), before);
+  // Queues are destroyed by a thread of their own: some of the warm-up's may have been there.
+  const TimePoint deadline = Clock::now() + std::chrono::seconds(10);
+  while (open_descriptors() > before && Clock::now() < deadline) std::this_thread::yield();
+  EXPECT_LE(open_descriptors(), before);
 }
 
 /// From here on this process may lock `bytes` of memory, whoever runs it.

@@ -12,14 +12,14 @@ using transport::RegionUse;
 using transport::RemoteMemory;
 using transport::Window;
 
-constexpr std::size_t kSize = 8192;
+constexpr std::size_t kTargetSize = 8192;
 
 /// A connection whose client has a window to bind.
 struct Site {
   explicit Site(FabricUnderTest& fabric) : pair(fabric) {
     if (!has_windows()) return;
-    target = std::make_unique<Buffer>(pair.client.device(), kSize, RegionUse::WindowTarget);
-    source = std::make_unique<Buffer>(pair.server.device(), kSize, RegionUse::Local);
+    target = std::make_unique<Buffer>(pair.client.device(), kTargetSize, RegionUse::WindowTarget);
+    source = std::make_unique<Buffer>(pair.server.device(), kTargetSize, RegionUse::Local);
     source->fill(0xee);
     auto made = pair.client.device().make_window();
     if (!made) throw std::runtime_error(describe(made.error()));
@@ -75,7 +75,7 @@ TEST_P(FabricContract, AWindowOpensItsPartAndNoMore) {
   EXPECT_EQ(site.target->memory()[4096], std::byte{0xee});
   EXPECT_EQ(site.target->memory()[4096 + 1023], std::byte{0xee});
   site.target->fill(0);
-  const std::size_t room = fabric().checks_window_bounds() ? 1024 : kSize - 4096;
+  const std::size_t room = fabric().checks_window_bounds() ? 1024 : kTargetSize - 4096;
   site.write_and_expect(site.at(4096, site.window->key()), room + 1,
                         CompletionStatus::RemoteRefused);
   EXPECT_TRUE(site.target->is_filled(0));
@@ -94,7 +94,7 @@ TEST_P(FabricContract, BeforeAWindowNothingIsRefused) {
 TEST_P(FabricContract, AWindowsRegionIsClosedWithoutIt) {
   Site site(fabric());
   SKIP_WITHOUT_WINDOWS(site);
-  site.bind_to(0, kSize);
+  site.bind_to(0, kTargetSize);
   site.write_and_expect(site.at(0, site.target->region().remote_key()), 16,
                         CompletionStatus::RemoteRefused);
   EXPECT_TRUE(site.target->is_filled(0));
@@ -112,7 +112,7 @@ TEST_P(FabricContract, AWindowServesAllConnectionsOfItsDevice) {
   SKIP_WITHOUT_WINDOWS(site);
   Connection other(fabric());
   ASSERT_EQ(&other.client.device(), &site.pair.client.device());
-  site.bind_to(0, kSize);
+  site.bind_to(0, kTargetSize);
   site.write_from(other, site.at(64, site.window->key()), 64, CompletionStatus::Success);
   EXPECT_EQ(site.target->memory()[64], std::byte{0xee});
   EXPECT_EQ(site.target->memory()[0], std::byte{0});
@@ -121,7 +121,7 @@ TEST_P(FabricContract, AWindowServesAllConnectionsOfItsDevice) {
 TEST_P(FabricContract, UnbindingKillsTheKey) {
   Site site(fabric());
   SKIP_WITHOUT_WINDOWS(site);
-  site.bind_to(0, kSize);
+  site.bind_to(0, kTargetSize);
   const std::uint32_t key = site.window->key();
   site.bind_to(0, 0);
   site.write_and_expect(site.at(0, key), 16, CompletionStatus::RemoteRefused);
@@ -131,9 +131,9 @@ TEST_P(FabricContract, UnbindingKillsTheKey) {
 TEST_P(FabricContract, BindingOverKillsTheOldKey) {
   Site site(fabric());
   SKIP_WITHOUT_WINDOWS(site);
-  site.bind_to(0, kSize);
+  site.bind_to(0, kTargetSize);
   const std::uint32_t old_key = site.window->key();
-  site.bind_to(0, kSize);
+  site.bind_to(0, kTargetSize);
   ASSERT_NE(site.window->key(), old_key);
   site.write_and_expect(site.at(0, site.window->key()), 16, CompletionStatus::Success);
   EXPECT_EQ(site.target->memory()[0], std::byte{0xee});
@@ -145,7 +145,7 @@ TEST_P(FabricContract, BindingOverKillsTheOldKey) {
 TEST_P(FabricContract, ADestroyedWindowOpensNothing) {
   Site site(fabric());
   SKIP_WITHOUT_WINDOWS(site);
-  site.bind_to(0, kSize);
+  site.bind_to(0, kTargetSize);
   const std::uint32_t key = site.window->key();
   site.window.reset();
   site.write_and_expect(site.at(0, key), 16, CompletionStatus::RemoteRefused);
@@ -173,8 +173,8 @@ TEST_P(FabricContract, AKeyIsGoodWhenAMessageBehindItsBindArrives) {
 TEST_P(FabricContract, AWindowCannotBeBoundBeyondItsRegion) {
   Site site(fabric());
   SKIP_WITHOUT_WINDOWS(site);
-  const auto status = site.pair.client.endpoint->post(
-      std::array{bind(1, *site.window, site.target->region(), site.target->local(4096, kSize))});
+  const auto status = site.pair.client.endpoint->post(std::array{
+      bind(1, *site.window, site.target->region(), site.target->local(4096, kTargetSize))});
   if (status) {
     ASSERT_TRUE(site.pair.wait_for(site.pair.client, {1}));
     EXPECT_FALSE(site.pair.client.succeeded(1));

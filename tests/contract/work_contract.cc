@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // The contract, on what a connection carries: order, visibility, receives, completions.
-#include <numeric>
 #include <poll.h>
 
 #include "contract/fabric_contract.h"
@@ -17,12 +16,6 @@ using transport::RegionUse;
 using transport::WorkRequest;
 
 constexpr std::uint32_t kQueue = Connection::kQueue;
-
-std::vector<std::uint64_t> from_to(std::uint64_t first, std::uint64_t last) {
-  std::vector<std::uint64_t> result(last - first + 1);
-  std::iota(result.begin(), result.end(), first);
-  return result;
-}
 
 TEST_P(FabricContract, ASendFillsTheReceiveItMeets) {
   Connection pair(fabric());

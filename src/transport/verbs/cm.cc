@@ -11,12 +11,6 @@
 
 namespace rnbd::transport::verbs {
 
-namespace {
-
-constexpr int kEventsARound = 64;
-
-}  // namespace
-
 CmEvent::CmEvent(const rdma_cm_event& event) : type_(event.event), status_(event.status) {
   if (type_ == RDMA_CM_EVENT_CONNECT_REQUEST) new_id_ = CmId(event.id);
   const auto& connection = event.param.conn;

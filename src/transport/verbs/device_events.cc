@@ -11,12 +11,6 @@
 
 namespace rnbd::transport::verbs {
 
-namespace {
-
-constexpr int kEventsARound = 64;
-
-}  // namespace
-
 void VerbsDevice::watch(const ibv_qp& pair, const ibv_cq& completions, QueueEvents& owner) {
   owners_[&pair] = &owner;
   owners_[&completions] = &owner;

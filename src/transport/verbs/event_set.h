@@ -8,6 +8,9 @@
 
 namespace rnbd::transport::verbs {
 
+/// So many a source reads at once, before the others have their turn.
+inline constexpr int kEventsARound = 64;
+
 /// Has a non-blocking descriptor to read from.
 class EventSource {
  public:
