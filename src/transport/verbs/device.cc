@@ -16,6 +16,29 @@ namespace rnbd::transport::verbs {
 
 namespace {
 
+constexpr std::uint32_t kSoftRoce = 0xffffff;  ///< as its driver has it
+
+Result<ibv_device_attr> attributes_of(ibv_context& context) {
+  ibv_device_attr attributes{};
+  if (const int code = ibv_query_device(&context, &attributes); code != 0) {
+    return fail(
+        code, fmt::format("cannot ask {} what it can do (ibv_query_device)", device_name(context)));
+  }
+  return attributes;
+}
+
+Capabilities capabilities_from(ibv_context& context, const ibv_device_attr& attributes) {
+  // One completion queue takes the completions of both; a place in each is the queue's own.
+  const int queued = std::min(attributes.max_qp_wr, (attributes.max_cqe - 1) / 2) - 1;
+  const auto work = static_cast<std::uint32_t>(queued);
+  return {
+      .device = std::string(device_name(context)),
+      .max_send_work = work,
+      .max_receive_work = work,
+      .windows = (attributes.device_cap_flags & IBV_DEVICE_MEM_WINDOW) != 0,
+  };
+}
+
 unsigned access_of(RegionUse use) {
   switch (use) {
     case RegionUse::Local:
@@ -58,7 +81,7 @@ VerbsRegion::VerbsRegion(MemoryRegion region, std::span<std::byte> memory, Reape
   remote_key_ = region_->rkey;
 }
 
-VerbsRegion::~VerbsRegion() { reaper_.take(std::move(region_)); }
+VerbsRegion::~VerbsRegion() { reaper_.take_behind(std::move(region_)); }
 
 VerbsDevice::VerbsDevice(ibv_context& context, ContextPin pin, ProtectionDomain domain,
                          EventSet& events, Connections& connections, Reaper& reaper)
@@ -87,27 +110,17 @@ Result<std::unique_ptr<VerbsDevice>> VerbsDevice::open(ibv_context& context, Eve
 }
 
 Status VerbsDevice::query() {
-  auto capabilities = capabilities_of(context_);
-  if (!capabilities) return fail(std::move(capabilities.error()));
-  capabilities_ = std::move(*capabilities);
+  auto attributes = attributes_of(context_);
+  if (!attributes) return fail(std::move(attributes.error()));
+  capabilities_ = capabilities_from(context_, *attributes);
+  soft_roce_ = attributes->vendor_id == kSoftRoce;
   return {};
 }
 
 Result<Capabilities> VerbsDevice::capabilities_of(ibv_context& context) {
-  ibv_device_attr attributes{};
-  if (const int code = ibv_query_device(&context, &attributes); code != 0) {
-    return fail(
-        code, fmt::format("cannot ask {} what it can do (ibv_query_device)", device_name(context)));
-  }
-  // One completion queue takes the completions of both; a place in each is the queue's own.
-  const int queued = std::min(attributes.max_qp_wr, (attributes.max_cqe - 1) / 2) - 1;
-  const auto work = static_cast<std::uint32_t>(queued);
-  return Capabilities{
-      .device = std::string(device_name(context)),
-      .max_send_work = work,
-      .max_receive_work = work,
-      .windows = (attributes.device_cap_flags & IBV_DEVICE_MEM_WINDOW) != 0,
-  };
+  auto attributes = attributes_of(context);
+  if (!attributes) return fail(std::move(attributes.error()));
+  return capabilities_from(context, *attributes);
 }
 
 Result<std::unique_ptr<Region>> VerbsDevice::register_region(std::span<std::byte> memory,

@@ -14,7 +14,7 @@
 
 namespace rnbd::transport::verbs {
 
-/// Given back by the reaper: the connections that could use it have ended before it dies.
+/// Its key dies with it, or, where connections have just ended, with the last of these.
 class VerbsRegion final : public Region {
  public:
   VerbsRegion(MemoryRegion region, std::span<std::byte> memory, Reaper& reaper);
@@ -30,7 +30,7 @@ class VerbsRegion final : public Region {
 class VerbsWindow final : public Window {
  public:
   VerbsWindow(MemoryWindow window, Reaper& reaper) : window_(std::move(window)), reaper_(reaper) {}
-  ~VerbsWindow() override { reaper_.take(std::move(window_)); }
+  ~VerbsWindow() override { reaper_.take_behind(std::move(window_)); }
   [[nodiscard]] std::uint32_t key() const override { return window_->rkey; }
   [[nodiscard]] ibv_mw* raw() const { return window_.get(); }
 
@@ -64,6 +64,7 @@ class VerbsDevice final : public Device, public EventSource {
 
   [[nodiscard]] ibv_context& context() const { return context_; }
   [[nodiscard]] const ProtectionDomain& domain() const { return domain_; }
+  [[nodiscard]] bool soft_roce() const { return soft_roce_; }  ///< the kernel's rxe driver
 
   /// Spreads completion interrupts over the vectors there are.
   int next_completion_vector();
@@ -91,6 +92,7 @@ class VerbsDevice final : public Device, public EventSource {
   std::map<const void*, QueueEvents*> owners_;  ///< of queue pairs and completion queues
   Capabilities capabilities_;
   int next_vector_ = 0;
+  bool soft_roce_ = false;
 };
 
 }  // namespace rnbd::transport::verbs

@@ -2,6 +2,7 @@
 // A connection's life (endpoint.h). After an event was told to the owner, `this` may be gone.
 #include "transport/verbs/endpoint.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <limits>
 
@@ -21,6 +22,10 @@ using std::chrono::seconds;
 constexpr milliseconds kResolveTimeout = seconds(5);
 constexpr milliseconds kConnectTimeout = seconds(10);
 constexpr milliseconds kDisconnectTimeout = seconds(5);
+
+/// 1.1 s. Soft-RoCE repeats without end whatever it is told; under load answers take longer than
+/// shorter times, and after some needless repeats its queue pairs hang.
+constexpr std::uint8_t kSoftRoceTimeout = 18;
 
 // Reasons in a rejection (InfiniBand specification, 12.6.7.2).
 constexpr int kReasonTimeout = 4;
@@ -93,7 +98,6 @@ Result<std::unique_ptr<VerbsEndpoint>> VerbsEndpoint::dial(Core& core,
                       sizeof(reuse)) != 0) {
     return fail(errno, "cannot share the source address (rdma_set_option)");
   }
-  endpoint->bound_acknowledgements();
   if (rdma_resolve_addr(endpoint->id_.get(), source ? source->get() : nullptr, destination.get(),
                         static_cast<int>(kResolveTimeout.count())) != 0) {
     const int code = errno;
@@ -264,6 +268,7 @@ void VerbsEndpoint::on_address_resolved() {
     return;
   }
   device_ = *device;
+  bound_acknowledgements();
   if (rdma_resolve_route(id_.get(), static_cast<int>(kResolveTimeout.count())) != 0) {
     end({errno, fmt::format("cannot find a route to {} (rdma_resolve_route)", where_)});
   }
@@ -337,6 +342,7 @@ void VerbsEndpoint::on_check(TimePoint now) {
 /// The connection manager would wait for seconds.
 void VerbsEndpoint::bound_acknowledgements() {
   std::uint8_t timeout = core_.ack_timeout();
+  if (device_->soft_roce()) timeout = std::max(timeout, kSoftRoceTimeout);
   if (rdma_set_option(id_.get(), RDMA_OPTION_ID, RDMA_OPTION_ID_ACK_TIMEOUT, &timeout,
                       sizeof(timeout)) != 0) {
     log::debug("cannot bound the wait for acknowledgements (rdma_set_option): {}",

@@ -61,7 +61,7 @@ class Queue {
   rdma_cm_id* id_;  ///< until end()
   VerbsDevice& device_;
   Connections& connections_;
-  bool tuned_ = false;               ///< it may have carried something
+  bool tuned_ = false;  ///< it may have carried something
   /// Signals taken: acknowledging takes a lock, so it is done once, for ibv_destroy_cq. Both sides
   /// count modulo 2^32.
   unsigned unacknowledged_ = 0;

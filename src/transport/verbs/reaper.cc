@@ -19,6 +19,7 @@ void Reaper::put(Thing thing) {
   {
     const std::lock_guard lock(mutex_);
     things_.push_back(std::move(thing));
+    ++pending_;
   }
   came_.notify_one();
   if (!thread_.joinable()) thread_ = std::thread([this] { run(); });
@@ -34,6 +35,7 @@ void Reaper::run() {
     things_.pop_front();
     lock.unlock();
     thing = nullptr;  // here it dies
+    --pending_;
     lock.lock();
   }
 }
