@@ -206,6 +206,14 @@ void MemoryEndpoint::wake_far() {
   if (other != nullptr && other->queue_) other->queue_->wake();
 }
 
+void MemoryEndpoint::strand(const transport::WorkRequest& work) {
+  fabric_.strand(local_, peer_text_, peer_, work);
+}
+
+void MemoryEndpoint::arrive_late(const transport::WorkRequest& work) {
+  if (queue_) queue_->arrive_late(work);
+}
+
 void MemoryEndpoint::on_source_changed(const transport::WorkRequest&) {
   fabric_.count_changed_source();
 }

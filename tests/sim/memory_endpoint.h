@@ -70,6 +70,7 @@ class MemoryEndpoint final : public transport::Endpoint, private Wire {
   void wake();                      ///< tries again what had to wait
   void give_up();                   ///< the retries of everything that has no answer ran out
   void kill(const std::string& reason);
+  void arrive_late(const transport::WorkRequest& work);
 
  private:
   enum class NoticeKind { Resolved, Reply, Established, Rejected, Failed, Ended };
@@ -86,6 +87,7 @@ class MemoryEndpoint final : public transport::Endpoint, private Wire {
   MemoryQueue* far_queue() override;
   [[nodiscard]] bool is_dead() const override;
   void wake_far() override;
+  void strand(const transport::WorkRequest& work) override;
   void on_source_changed(const transport::WorkRequest& work) override;
 
   [[nodiscard]] MemoryEndpoint* peer() const;

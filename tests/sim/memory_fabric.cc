@@ -152,8 +152,24 @@ std::size_t MemoryFabric::run_until_idle(std::size_t max_steps) {
 
 void MemoryFabric::cut(const std::string& a, const std::string& b) { cuts_.insert(line(a, b)); }
 
+void MemoryFabric::strand(const std::string& a, const std::string& b, EndpointId far,
+                          const transport::WorkRequest& work) {
+  const std::span data(work.source.address, work.source.length);
+  stranded_.emplace(line(a, b), Stranded{far, work, {data.begin(), data.end()}});
+}
+
 void MemoryFabric::heal(const std::string& a, const std::string& b) {
   cuts_.erase(line(a, b));
+  const auto [first, last] = stranded_.equal_range(line(a, b));
+  for (auto at = first; at != last; ++at) {
+    Stranded& late = at->second;
+    late.work.source.address = late.data.data();
+    if (MemoryEndpoint* const endpoint = find(late.far)) {
+      endpoint->arrive_late(late.work);
+      ++late_arrivals_;
+    }
+  }
+  stranded_.erase(first, last);
   for (const EndpointId id : endpoints_on(a, b)) find(id)->wake();
 }
 

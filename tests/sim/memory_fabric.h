@@ -95,7 +95,9 @@ class MemoryFabric final : public Network {
 
   // Faults. Addresses are adapters', in any order.
 
-  /// Silence: nothing crosses between the two until heal(); nobody is told.
+  /// Silence: nothing crosses between the two until heal(); nobody is told. What was under way on a
+  /// connection that is ended meanwhile arrives after heal() if the other end still takes it, as
+  /// packets do that a switch has kept.
   void cut(const std::string& a, const std::string& b);
   void heal(const std::string& a, const std::string& b);
   /// What waits for an answer across a cut will not get one: work fails as PeerNotResponding,
@@ -121,6 +123,11 @@ class MemoryFabric final : public Network {
   MemoryHost::Adapter* find_adapter(const std::string& address);
   [[nodiscard]] bool is_cut(const std::string& a, const std::string& b) const;
   void count_changed_source() { ++changed_sources_; }
+  /// Keeps work on its way to `far`, with its data, until the line is healed.
+  void strand(const std::string& a, const std::string& b, EndpointId far,
+              const transport::WorkRequest& work);
+  /// Work that arrived late.
+  [[nodiscard]] std::uint64_t late_arrivals() const { return late_arrivals_; }
   /// Takes an active endpoint's request to the listener at its destination.
   void request(MemoryEndpoint& from, std::uint16_t port, std::span<const std::byte> data);
 
@@ -136,6 +143,14 @@ class MemoryFabric final : public Network {
   std::map<EndpointId, MemoryEndpoint*> endpoints_;
   EndpointId last_id_ = 0;
   std::set<Line> cuts_;
+
+  struct Stranded {
+    EndpointId far = 0;
+    transport::WorkRequest work;
+    std::vector<std::byte> data;
+  };
+  std::multimap<Line, Stranded> stranded_;
+  std::uint64_t late_arrivals_ = 0;
   unsigned refusals_ = 0;
   std::uint64_t changed_sources_ = 0;
 };

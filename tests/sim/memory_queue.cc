@@ -113,10 +113,19 @@ void MemoryQueue::make_ready() {
 
 void MemoryQueue::break_off() {
   if (state_ == State::Broken) return;
+  if (state_ == State::Ready && wire_.is_cut()) {
+    for (const Posted& posted : posted_) {
+      if (posted.work.kind != WorkKind::BindWindow) wire_.strand(posted.work);
+    }
+  }
   state_ = State::Broken;
   device_.land(this);
   flushing_.wake();
   wire_.wake_far();
+}
+
+void MemoryQueue::arrive_late(const WorkRequest& work) {
+  if (state_ == State::Ready) static_cast<void>(receive(work));
 }
 
 void MemoryQueue::retries_ran_out() {

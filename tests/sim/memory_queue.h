@@ -30,6 +30,8 @@ class Wire {
   [[nodiscard]] virtual bool is_dead() const = 0;
   /// Something changed here that the far queue may have waited for.
   virtual void wake_far() = 0;
+  /// Work that was under way when its queue ended while the line was cut: it may arrive late.
+  virtual void strand(const transport::WorkRequest& work) = 0;
   /// Posted memory was changed before it was read.
   virtual void on_source_changed(const transport::WorkRequest& work) = 0;
 };
@@ -54,6 +56,8 @@ class MemoryQueue {
   void break_off();        ///< may be called again
   void retries_ran_out();  ///< breaks it if anything was waiting for an answer
   void wake();             ///< tries again what had to wait
+  /// A peer's work that comes late, from a queue that is gone; lost if it is not welcome.
+  void arrive_late(const transport::WorkRequest& work);
 
  private:
   struct Posted {

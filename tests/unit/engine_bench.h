@@ -52,6 +52,7 @@ class ArrayDisk final : public RequestHandler {
     block.resize(kBlock);
     const auto data = request.data();
     if (request.direction() == Direction::Write) {
+      if (on_execute) on_execute(message.block, data.front());
       std::ranges::copy(data, block.begin());
     } else {
       std::ranges::copy(std::span(block).first(data.size()), data.begin());
@@ -63,6 +64,7 @@ class ArrayDisk final : public RequestHandler {
     for (ServerRequest* request : std::exchange(held, {})) run(*request);
   }
 
+  std::function<void(std::uint32_t block, std::byte first)> on_execute;  ///< before a write lands
   std::map<std::uint32_t, std::vector<std::byte>> blocks;
   std::deque<ServerRequest*> held;
   bool hold = false;
@@ -71,19 +73,20 @@ class ArrayDisk final : public RequestHandler {
 
 class Server final : public ServerSessionEvents {
  public:
-  Server(sim::MemoryFabric& fabric, const ServerParameters& parameters)
-      : host_(fabric.host("server")), parameters_(parameters) {
+  Server(sim::MemoryFabric& fabric, const ServerParameters& parameters,
+         const HeartbeatTiming& heartbeat)
+      : host_(fabric.host("server")), parameters_(parameters), heartbeat_(heartbeat) {
     restart();
   }
 
   /// Begins anew, with the same disk: at first, and once the acceptor has closed.
   void restart() {
     listener.reset();
-    acceptor_.emplace(
-        control, std::vector<WorkerContext*>{&workers[0], &workers[1]},
-        AcceptorSettings{
-            .parameters = parameters_, .memory_limit = std::uint64_t{1} << 30, .heartbeat = {}},
-        *this);
+    acceptor_.emplace(control, std::vector<WorkerContext*>{&workers[0], &workers[1]},
+                      AcceptorSettings{.parameters = parameters_,
+                                       .memory_limit = std::uint64_t{1} << 30,
+                                       .heartbeat = heartbeat_},
+                      *this);
     auto opened = host_.listen({.text = "", .port = 1234}, *acceptor_);
     EXPECT_TRUE(opened);
     listener = std::move(*opened);
@@ -108,6 +111,7 @@ class Server final : public ServerSessionEvents {
  private:
   sim::MemoryHost& host_;
   const ServerParameters parameters_;
+  const HeartbeatTiming heartbeat_;
   std::optional<ServerAcceptor> acceptor_;
 
  public:
@@ -209,12 +213,15 @@ class Client final : public SessionEvents, public RequestOwner, public PermitWai
 class Bench {
  public:
   explicit Bench(std::uint64_t seed, bool new_key, std::uint32_t depth = 16, std::size_t paths = 1,
-                 PathPolicy policy = PathPolicy::MinInflight)
+                 PathPolicy policy = PathPolicy::MinInflight,
+                 const HeartbeatTiming& server_heartbeat = {})
       : fabric({.seed = seed, .adapters = 2}),
-        server(fabric, {.queue_depth = depth,
-                        .max_io_size = 8192,
-                        .max_header_size = limits::kHeaderArea,
-                        .new_key = new_key}),
+        server(fabric,
+               {.queue_depth = depth,
+                .max_io_size = 8192,
+                .max_header_size = limits::kHeaderArea,
+                .new_key = new_key},
+               server_heartbeat),
         one(fabric, client_control, "one", paths, policy),
         two(fabric, client_control, "two") {}
 

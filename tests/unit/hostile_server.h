@@ -43,10 +43,11 @@ class HostileServer : public testing::TestWithParam<rnbd::test::OrderAndKeys> {
     sim::run_until_idle({&control_.context(), &client_->workers[0], &client_->workers[1]}, fabric_,
                         [this] { return server_.poll(); });
   }
-  /// Second by second.
+  /// In steps that leave an adapter the time to connect before it is given up.
   void pass(std::chrono::milliseconds time) {
+    constexpr std::chrono::milliseconds kStep{200};
     while (time > std::chrono::milliseconds(0)) {
-      const auto step = std::min<std::chrono::milliseconds>(time, std::chrono::seconds(1));
+      const auto step = std::min(time, kStep);
       sim::advance(step, {&control_.context(), &client_->workers[0], &client_->workers[1]});
       settle();
       time -= step;

@@ -209,6 +209,138 @@ TEST_P(Multipath, AServerThatIsStartedAnewIsJoinedByAllPaths) {
   release_all();
 }
 
+// What administrators do.
+
+TEST_P(Multipath, ADrainedPathLosesNothing) {
+  submit_held(8);
+  PathKeeper& first = *one_.session.paths()[0];
+  bool drained = false;
+  first.drain([&](const Status& status) { drained = status.has_value(); });
+  bench_.idle();
+  one_.submit(0, Direction::Write, 8, std::byte{9});
+  one_.submit(1, Direction::Write, 9, std::byte{9});
+  ASSERT_TRUE(bench_.until([&] { return server_.disk.held.size() == 10; }));
+  EXPECT_EQ(in_flight(0), 4U) << "new requests take the other path";
+  EXPECT_EQ(in_flight(1), 6U);
+  EXPECT_FALSE(drained);
+  EXPECT_FALSE(one_.session.can_do_without(path(1)));
+  run_held();
+  ASSERT_TRUE(wait([&] { return drained && path(0).state() == KeeperState::Down; }));
+  EXPECT_EQ(path(0).stats().failovers, 0U) << "nothing had to be sent again";
+  EXPECT_EQ(one_.finished, 10U);
+  bench_.pass(seconds(5));
+  bench_.idle();
+  EXPECT_EQ(path(0).state(), KeeperState::Down) << "it stays down until somebody wants it up";
+  bool up = false;
+  first.reconnect([&](const Status& status) { up = status.has_value(); });
+  ASSERT_TRUE(wait([&] { return up && both_up(); }));
+  release_all();
+}
+
+TEST_P(Multipath, ADisconnectedPathsRequestsGoOnOverTheOther) {
+  submit_held(8);
+  one_.session.paths()[0]->disconnect({ECANCELED, "by hand"});
+  ASSERT_TRUE(wait([&] { return path(0).stats().failovers == 4; }));
+  run_held();
+  ASSERT_TRUE(wait([&] { return one_.finished == 8; }));
+  EXPECT_EQ(path(0).state(), KeeperState::Down);
+  EXPECT_EQ(one_.downs, 0);
+  release_all();
+}
+
+TEST_P(Multipath, PathsComeAndGoUnderRequests) {
+  submit_held(8);
+  bool removed = false;
+  one_.session.remove_path(*one_.session.paths()[0], [&] { removed = true; });
+  ASSERT_TRUE(wait([&] { return removed; }));
+  EXPECT_EQ(one_.session.paths().size(), 1U);
+  EXPECT_EQ(server_.acceptor().sessions().front()->paths().size(), 2U) << "its disk is busy";
+  run_held();
+  ASSERT_TRUE(wait([&] { return one_.finished == 8; }));
+  release_all();
+  EXPECT_EQ(server_.acceptor().sessions().front()->paths().size(), 1U);
+
+  const PathSpec again = Client::specs(bench_.fabric, "one", 1).front();
+  ASSERT_TRUE(one_.session.check_new_path(again));
+  bool added = false;
+  one_.session.add_path(again, [&](const Status& status) { added = status.has_value(); });
+  ASSERT_TRUE(wait([&] { return added; }));
+  EXPECT_EQ(one_.session.check_new_path(again).error().code, EEXIST);
+  one_.done.clear();
+  one_.finished = 0;
+  submit_held(8);
+  run_held();
+  ASSERT_TRUE(wait([&] { return one_.finished == 8; }));
+  release_all();
+}
+
+TEST_P(Multipath, APathThatCannotBeAddedIsGoneAgain) {
+  PathSpec nowhere = Client::specs(bench_.fabric, "one", 1).front();
+  nowhere.route.destination.text = "ip:10.0.7.7";
+  int error = 0;
+  one_.session.add_path(nowhere,
+                        [&](const Status& status) { error = status ? 0 : status.error().code; });
+  ASSERT_TRUE(wait([&] { return error != 0; }));
+  EXPECT_EQ(error, EHOSTUNREACH);
+  EXPECT_EQ(one_.session.paths().size(), 2U);
+  EXPECT_TRUE(both_up());
+}
+
+TEST_P(Multipath, TheLastPathsRequestsAreSentOverOneThatIsAddedLater) {
+  submit_held(4);
+  bool removed = false;
+  one_.session.remove_path(*one_.session.paths()[0], [&] { removed = true; });
+  ASSERT_TRUE(wait([&] { return removed; }));
+  one_.session.remove_path(*one_.session.paths()[0], [] {});
+  ASSERT_TRUE(wait([&] { return one_.downs == 1; }));
+  bench_.pass(seconds(2));
+  bench_.idle();
+  EXPECT_EQ(one_.finished, 0U);
+  PathSpec other = Client::specs(bench_.fabric, "one", 1).front();
+  other.uuid[0] ^= 0xff;
+  one_.session.add_path(other, [](const Status&) {});
+  ASSERT_TRUE(wait([&] { return one_.ups == 2; }));
+  run_held();
+  ASSERT_TRUE(wait([&] { return one_.finished == 4; }));
+  release_all();
+}
+
+TEST_P(Multipath, APolicyMayChangeWhileRequestsRun) {
+  one_.session.set_policy(PathPolicy::MinLatency);
+  bench_.idle();
+  server_.disk.hold = true;
+  for (std::uint32_t i = 0; i < 6; ++i) one_.submit(i % 2, Direction::Write, i, std::byte{1});
+  bench_.idle();
+  EXPECT_EQ(in_flight(0) + in_flight(1), 6U);
+  one_.session.set_policy(PathPolicy::RoundRobin);
+  for (std::uint32_t i = 6; i < 10; ++i) one_.submit(i % 2, Direction::Write, i, std::byte{1});
+  bench_.idle();
+  EXPECT_EQ(in_flight(0) + in_flight(1), 10U);
+  run_held();
+  ASSERT_TRUE(wait([&] { return one_.finished == 10; }));
+  release_all();
+}
+
+TEST_P(Multipath, HeartbeatsMeasureEachPath) {
+  bench_.pass(milliseconds(100));
+  bench_.idle();
+  ASSERT_TRUE(
+      wait([&] { return path(0).stats().latency_ns > 0 && path(1).stats().latency_ns > 0; }));
+}
+
+TEST_P(Multipath, ALinkThatComesUpIsTriedAtOnce) {
+  bench_.cut(0);
+  ASSERT_TRUE(wait([&] { return !path(0).connected(); }));
+  for (int i = 0; i < 30; ++i) {
+    bench_.pass(seconds(1));  // attempts take longer and longer
+    bench_.idle();
+  }
+  ASSERT_FALSE(path(0).connected());
+  bench_.heal(0);
+  one_.session.on_link_up();
+  EXPECT_TRUE(bench_.until([&] { return both_up(); })) << "without any time passing";
+}
+
 /// Not started yet.
 class MultipathStart : public Multipath {
  protected:

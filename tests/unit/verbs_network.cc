@@ -3,6 +3,7 @@
 #include "unit/verbs_network.h"
 
 #include <chrono>
+#include <functional>
 #include <poll.h>
 #include <stdexcept>
 #include <thread>
@@ -39,6 +40,7 @@ class VerbsNetwork::VerbsHost final : public sim::Host {
                                                       transport::ListenerEvents& events) override {
     return fabric_->listen(address, events);
   }
+  void on_link_up(std::function<void()> call) override { fabric_->on_link_up(std::move(call)); }
   using sim::Host::address;
   [[nodiscard]] const std::string& address(std::size_t adapter) const override {
     return addresses_.at(adapter);

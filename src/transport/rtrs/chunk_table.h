@@ -59,7 +59,8 @@ class ChunkTable {
     while (!request.state_.compare_exchange_weak(
         seen, seen == ServerRequest::kClaimed ? ServerRequest::kFree : ServerRequest::kClaimed)) {
     }
-    return seen == ServerRequest::kClaimed ? nullptr : reinterpret_cast<ServerConnection*>(seen);
+    if (seen == ServerRequest::kClaimed) return nullptr;
+    return reinterpret_cast<ServerConnection*>(seen);  // NOLINT(performance-no-int-to-ptr)
   }
 
   /// False: `caller` waits no longer, since it has been given the chunk and is being told.

@@ -20,7 +20,11 @@ void ServerAcceptor::on_connect_request(std::unique_ptr<transport::Endpoint> end
   const auto request = parse_connect_request(private_data);
   const Status admitted = request ? admit(*request, endpoint) : fail(request.error());
   if (admitted) return;
-  log::warn("refused a connection of {}: {}", peer, describe(admitted.error()));
+  if (admitted.error().code == EEXIST) {
+    log::debug("{} asked for the end of a path that is over: {}", peer, describe(admitted.error()));
+  } else {
+    log::warn("refused a connection of {}: {}", peer, describe(admitted.error()));
+  }
   // Without an errno a kernel client would not notice the reject.
   endpoint->reject(bytes_of(make_reject(admitted.error().code)));
 }
