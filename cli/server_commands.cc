@@ -27,6 +27,8 @@ struct DaemonArguments {
   std::optional<std::int64_t> sess_queue_depth;
   std::optional<std::int64_t> max_io_size;
   std::optional<std::string> always_invalidate;
+  std::optional<std::int64_t> hb_interval_ms;
+  std::optional<std::int64_t> hb_missed_max;
   std::optional<std::string> log_level;
 };
 
@@ -61,6 +63,8 @@ Status override_all(const DaemonArguments& arguments, const std::optional<std::s
                       options.sess_queue_depth),
         override_with(arguments.max_io_size, server::check_max_io_size, options.max_io_size),
         override_switch(arguments.always_invalidate, options.always_invalidate),
+        override_with(arguments.hb_interval_ms, server::check_hb_interval, options.hb_interval_ms),
+        override_with(arguments.hb_missed_max, server::check_hb_missed_max, options.hb_missed_max),
         override_with(arguments.log_level, check_log_level, options.log_level)}) {
     if (!status) return status;
   }
@@ -123,6 +127,12 @@ class ServerCommands {
     verb.add_option("--always-invalidate", arguments_.always_invalidate,
                     "A new key for a buffer after each I/O [yes]")
         ->type_name("yes|no");
+    verb.add_option("--hb-interval-ms", arguments_.hb_interval_ms,
+                    "Time between heartbeats of a path [100]")
+        ->type_name("N");
+    verb.add_option("--hb-missed-max", arguments_.hb_missed_max,
+                    "Unanswered ones after which a path is given up [5]")
+        ->type_name("N");
     verb.add_option("--log-level", arguments_.log_level, "debug, info, warning or error [info]")
         ->type_name("LEVEL");
   }

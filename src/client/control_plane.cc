@@ -105,6 +105,7 @@ Result<RnbdSession*> ControlPlane::find_or_start_session(const MapRequest& reque
                 fmt::format("there is no session {}: give it a path=", request.session_name));
   }
   std::vector<rtrs::PathSpec> paths;
+  paths.reserve(request.paths.size());
   for (const PathSpec& path : request.paths) paths.push_back(make_path(path, request.port));
   sessions_.push_back(std::make_unique<RnbdSession>(
       fabric_, control_, workers_,

@@ -64,6 +64,21 @@ Result<DeviceShape> shape_of(const wire::OpenResponse& response) {
                      .max_write_zeroes_sectors = response.max_write_zeroes_sectors};
 }
 
+Status check_same_device(const wire::OpenResponse& before, const wire::OpenResponse& now) {
+  if (now.sectors < before.sectors || now.logical_block_size != before.logical_block_size) {
+    return fail(ENXIO, fmt::format("it came back with {} sectors, blocks of {}; it had {} and {}",
+                                   now.sectors + 0, now.logical_block_size + 0, before.sectors + 0,
+                                   before.logical_block_size + 0));
+  }
+  const auto knows = [](const wire::OpenResponse& one) {
+    return one.io_mode_mark == wire::kIoModeMark && one.disk_mark != wire::DiskMark{};
+  };
+  if (knows(before) && knows(now) && before.disk_mark != now.disk_mark) {
+    return fail(ENXIO, "another disk came back under its name");
+  }
+  return {};
+}
+
 Device::Device(RnbdSession& session, ControlContext& control, BlockingPool& blocking,
                MapRequest request, Events& events)
     : session_(session),
@@ -319,14 +334,12 @@ void Device::reopen(Executor::Task done) {
 }
 
 void Device::on_reopened(const Result<wire::OpenResponse>& response, Executor::Task done) {
-  const std::uint32_t old_block = opened_.logical_block_size;
   auto shape = response ? shape_of(*response) : Result<DeviceShape>(fail(response.error()));
-  if (shape && (response->sectors < opened_.sectors || shape->block_size != old_block)) {
-    shape = fail(ENXIO, fmt::format("it came back with {} sectors, blocks of {}; it had {} and {}",
-                                    response->sectors + 0, shape->block_size, opened_.sectors + 0,
-                                    old_block));
+  if (shape) {
+    if (Status same = check_same_device(opened_, *response); !same) shape = fail(same.error());
   }
   if (!shape) {
+    if (response) session_.close_device(response->device_id, [] {});
     last_error_ = describe(shape.error());
     log::error("{} ({}): {}; its I/O fails until the server has it again", node(),
                request_.device_path, last_error_);

@@ -111,6 +111,11 @@ class Device final : public SessionDevice, private BlockQueueEvents {
   std::shared_ptr<bool> alive_ = std::make_shared<bool>();  ///< for answers that may come too late
 };
 
+/// Whether what was opened again can take the place of what it was: as large at least, with the
+/// same blocks, and, where both servers say which disk it is, the same disk. ENXIO says what
+/// differs.
+Status check_same_device(const wire::OpenResponse& before, const wire::OpenResponse& now);
+
 /// What BlockQueue needs of OPEN_RSP. Errors: EPROTO, EINVAL (NBD cannot present such a device).
 Result<DeviceShape> shape_of(const wire::OpenResponse& response);
 

@@ -15,7 +15,7 @@ namespace {
 using rtrs::KeeperState;
 using rtrs::PathKeeper;
 
-const Error kByAdministrator = {ECANCELED, "disconnected by the administrator"};
+const Error by_administrator = {ECANCELED, "disconnected by the administrator"};
 
 std::string_view state_name(const PathKeeper& path) {
   switch (path.state()) {
@@ -152,7 +152,7 @@ void change_path(RnbdSession& session, const control::PathArgs& args, control::R
         path, [reply = std::move(reply)]() mutable { reply(control::Json::object()); });
     return;
   }
-  path.disconnect(kByAdministrator);
+  path.disconnect(by_administrator);
   reply(control::Json::object());
 }
 

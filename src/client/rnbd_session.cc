@@ -101,7 +101,7 @@ void RnbdSession::on_path_state(const rtrs::PathKeeper& path) {
   if (path.connected()) {
     log::info("session {}: path {} -> {} is {}", name(), path.local_address(), to,
               path.draining() ? "being drained" : "connected");
-  } else if (path.state() == rtrs::KeeperState::Closing) {
+  } else if (path.state() == rtrs::KeeperState::Closing && !path.ending()) {
     log::warn("session {}: path to {}: {}", name(), to, path.last_error());
   }
 }

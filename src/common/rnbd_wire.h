@@ -83,10 +83,13 @@ struct OpenResponse {
   Le<std::uint16_t> secure_discard;
   std::uint8_t obsolete_rotational = 0;
   std::uint8_t cache_policy = 0;
-  std::array<std::byte, 6> reserved{};
-  std::uint8_t io_mode = 0;  ///< what the server chose; valid behind the mark
+  std::array<std::uint8_t, 6> disk_mark{};  ///< which disk it is, see DiskMark; behind io_mode_mark
+  std::uint8_t io_mode = 0;                 ///< what the server chose; valid behind the mark
   std::array<std::byte, 3> io_mode_mark{};
 };
+/// As good as no other disk has the same one, and it survives restarts; all zero: not known. In
+/// bytes that are reserved in the kernel's protocol.
+using DiskMark = decltype(OpenResponse::disk_mark);
 static_assert(sizeof(OpenResponse) == 56 && offsetof(OpenResponse, sectors) == 8 &&
               offsetof(OpenResponse, physical_block_size) == 36 &&
               offsetof(OpenResponse, cache_policy) == 45 && offsetof(OpenResponse, io_mode) == 52);

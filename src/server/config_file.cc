@@ -99,6 +99,14 @@ constexpr std::array kKeys = {
           options.always_invalidate = *value;
           return {};
         }},
+    Key{"hb_interval_ms",
+        [](const toml::node& node, std::string_view key, DaemonOptions& options) {
+          return set_number(node, key, check_hb_interval, options.hb_interval_ms);
+        }},
+    Key{"hb_missed_max",
+        [](const toml::node& node, std::string_view key, DaemonOptions& options) {
+          return set_number(node, key, check_hb_missed_max, options.hb_missed_max);
+        }},
     Key{"control",
         [](const toml::node& node, std::string_view key, DaemonOptions& options) {
           return set_text(node, key, check_control, options.control_path);

@@ -71,7 +71,9 @@ rtrs::AcceptorSettings acceptor_settings(const DaemonOptions& options) {
                          .max_io_size = options.max_io_size,
                          .max_header_size = limits::kHeaderArea,
                          .new_key = options.always_invalidate},
-          .memory_limit = half_of_memory()};
+          .memory_limit = half_of_memory(),
+          .heartbeat = {.interval = std::chrono::milliseconds(options.hb_interval_ms),
+                        .missed_max = options.hb_missed_max}};
 }
 
 /// Over all adapters, if they can do what is promised.

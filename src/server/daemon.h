@@ -19,6 +19,8 @@ struct DaemonOptions {
   std::uint32_t sess_queue_depth = 512;  ///< chunks of a session; see daemon_options.h for limits
   std::uint32_t max_io_size = 126976;    ///< bytes of one I/O; a chunk has 4096 more
   bool always_invalidate = true;         ///< a new key for a chunk after each I/O
+  std::uint32_t hb_interval_ms = 100;    ///< between heartbeats of a path
+  std::uint32_t hb_missed_max = 5;       ///< unanswered, after which a path is given up
   std::string log_level = "info";        ///< one of kLogLevels (common/words.h)
 };
 

@@ -42,6 +42,16 @@ Status check_max_io_size(std::int64_t bytes) {
                                   kChunkHeader, kMaxIoSize, bytes));
 }
 
+Status check_hb_interval(std::int64_t ms) {
+  if (ms >= 10 && ms <= 60000) return {};
+  return fail(EINVAL, fmt::format("hb_interval_ms must be 10 to 60000, not {}", ms));
+}
+
+Status check_hb_missed_max(std::int64_t count) {
+  if (count >= 1 && count <= 100) return {};
+  return fail(EINVAL, fmt::format("hb_missed_max must be 1 to 100, not {}", count));
+}
+
 Status check_control(std::string_view path) {
   constexpr std::size_t kLongest = sizeof(sockaddr_un::sun_path) - 1;
   if (!path.empty() && path.size() <= kLongest) return {};
@@ -68,7 +78,8 @@ Status check(const DaemonOptions& options) {
   for (const Status& status :
        {check_control(options.control_path), check_log_level(options.log_level),
         check_port_nr(options.port_nr), check_dev_search_path(options.dev_search_path),
-        check_sess_queue_depth(options.sess_queue_depth), check_max_io_size(options.max_io_size)}) {
+        check_sess_queue_depth(options.sess_queue_depth), check_max_io_size(options.max_io_size),
+        check_hb_interval(options.hb_interval_ms), check_hb_missed_max(options.hb_missed_max)}) {
     if (!status) return status;
   }
   return check_immediate(options.sess_queue_depth, options.max_io_size);

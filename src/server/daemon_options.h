@@ -21,6 +21,8 @@ Status check_port_nr(std::int64_t port);              ///< 1 to 65535
 Status check_dev_search_path(std::string_view path);  ///< absolute
 Status check_sess_queue_depth(std::int64_t depth);    ///< 1 to 65535
 Status check_max_io_size(std::int64_t bytes);         ///< a multiple of 4096
+Status check_hb_interval(std::int64_t ms);            ///< 10 to 60000
+Status check_hb_missed_max(std::int64_t count);       ///< 1 to 100
 Status check_control(std::string_view path);          ///< not empty, fits a socket's address
 
 /// Chunk number and offset share the 28 bits of an immediate: bits(sess_queue_depth - 1) +

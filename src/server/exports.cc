@@ -10,6 +10,7 @@
 
 #include "common/assert.h"
 #include "common/limits.h"
+#include "server/disk_mark.h"
 
 namespace rnbd::server {
 namespace {
@@ -68,6 +69,7 @@ Result<Export*> Exports::open(const Session& session, std::string_view name,
                .device_path = disk->path(),
                .device_id = *id,
                .identity = disk->identity(),
+               .mark = disk_mark(*disk),
                .access = *access,
                .io_mode = backend->io_mode(),
                .size_bytes = backend->size_bytes(),

@@ -33,6 +33,7 @@ struct Export {
   std::string device_path;   ///< the disk on this host
   std::uint32_t device_id = 0;
   DiskIdentity identity;
+  std::uint64_t mark = 0;  ///< disk_mark()
   wire::AccessMode access = wire::AccessMode::ReadOnly;
   wire::IoMode io_mode = wire::IoMode::ServerDefault;  ///< in use
   std::uint64_t size_bytes = 0;

@@ -155,6 +155,9 @@ wire::OpenResponse open_response(const Export& entry, std::uint32_t max_io_size)
   response.cache_policy = limits.cache_policy;
   response.io_mode = static_cast<std::uint8_t>(entry.io_mode);
   response.io_mode_mark = wire::kIoModeMark;
+  for (std::size_t i = 0; i < response.disk_mark.size(); ++i) {
+    response.disk_mark[i] = static_cast<std::uint8_t>(entry.mark >> 8 * i);
+  }
   return response;
 }
 

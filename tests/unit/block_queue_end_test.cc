@@ -111,6 +111,24 @@ TEST(BlockQueueEnd, ClosingAnswersEverythingOnceAtAnyMoment) {
   }
 }
 
+TEST(BlockQueueEnd, AQueueThatWasClosedCanServeAgain) {
+  QueueBench bench({.channel = {.permits = 8}});
+  bench.disk = pattern(bench.disk.size(), 4);
+  const Tag given_up = bench.kernel->write(0, pattern(4096, 1));
+  bench.settle();
+  bench.queue->close();
+  bench.run();
+  EXPECT_EQ((*bench.kernel)[given_up].error, static_cast<std::uint32_t>(EIO));
+  EXPECT_EQ(bench.queue->in_flight(), 0U);
+  bench.queue->reopen();
+  const Tag write = bench.kernel->write(8192, pattern(4096, 2));
+  const Tag read = bench.kernel->read(0, 512);
+  bench.run();
+  EXPECT_EQ((*bench.kernel)[write].error, 0U);
+  EXPECT_EQ((*bench.kernel)[read].error, 0U);
+  EXPECT_EQ(bench.channel.held(), 0U);
+}
+
 TEST(BlockQueueEnd, ClosingFinishesAReplyThatIsHalfSent) {
   QueueBench bench({.channel = {.permits = 8}, .socket_bytes = 4096});
   bench.disk = pattern(bench.disk.size(), 4);

@@ -98,6 +98,51 @@ TEST(MapWords, LeavesASessionWithoutPathsToTheDaemon) {
   EXPECT_TRUE(request->paths.empty());
 }
 
+TEST(MapWords, TakesWhatASessionWithPathsNeeds) {
+  const auto plain = parse({"server=ip:10.0.0.1", "device_path=vol1"});
+  ASSERT_TRUE(plain);
+  EXPECT_EQ(plain->policy, rtrs::PathPolicy::MinInflight);
+  EXPECT_EQ(plain->fail_after, std::nullopt);
+  EXPECT_EQ(plain->max_reconnect_attempts, -1);
+  const auto request =
+      parse({"server=ip:10.0.0.1", "device_path=vol1", "mpath_policy=RR", "hb_interval_ms=250",
+             "hb_missed_max=3", "max_reconnect_attempts=7", "on_no_path=fail-after:60s"});
+  ASSERT_TRUE(request) << describe(request.error());
+  EXPECT_EQ(request->policy, rtrs::PathPolicy::RoundRobin);
+  EXPECT_EQ(request->hb_interval, std::chrono::milliseconds(250));
+  EXPECT_EQ(request->hb_missed_max, 3U);
+  EXPECT_EQ(request->max_reconnect_attempts, 7);
+  EXPECT_EQ(request->fail_after, std::chrono::seconds(60));
+  EXPECT_EQ(parse({"server=ip:10.0.0.1", "device_path=x", "on_no_path=fail-after:0"})->fail_after,
+            std::chrono::seconds(0));
+  EXPECT_EQ(parse({"server=ip:10.0.0.1", "device_path=x", "on_no_path=queue"})->fail_after,
+            std::nullopt);
+}
+
+TEST(MapWords, RefusesWhatNoSessionCanHave) {
+  for (const char* word :
+       {"mpath_policy=fastest", "hb_interval_ms=9", "hb_interval_ms=60001", "hb_missed_max=0",
+        "max_reconnect_attempts=-2", "max_reconnect_attempts=10000",
+        "on_no_path=", "on_no_path=fail", "on_no_path=fail-after:", "on_no_path=fail-after:-1",
+        "on_no_path=fail-after:1m", "on_no_path=fail-after:86401"}) {
+    EXPECT_THAT(error_of_word(word), HasSubstr("must be")) << word;
+  }
+}
+
+TEST(MapWords, KnowsPoliciesByTheKernelsNames) {
+  using rtrs::PathPolicy;
+  const std::pair<const char*, PathPolicy> names[] = {
+      {"round-robin", PathPolicy::RoundRobin},   {"rr", PathPolicy::RoundRobin},
+      {"min-inflight", PathPolicy::MinInflight}, {"MI", PathPolicy::MinInflight},
+      {"Min-Latency", PathPolicy::MinLatency},   {"ml", PathPolicy::MinLatency}};
+  for (const auto& [name, policy] : names) {
+    const auto parsed = parse_policy(name);
+    ASSERT_TRUE(parsed) << name;
+    EXPECT_EQ(*parsed, policy);
+    EXPECT_EQ(*parse_policy(name_of(policy)), policy);
+  }
+}
+
 TEST(MapWords, TakesTheNodeToUse) {
   const auto request = parse({"server=ip:10.0.0.1", "device_path=vol1", "device=/dev/nbd17"});
   ASSERT_TRUE(request) << describe(request.error());

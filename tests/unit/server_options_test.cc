@@ -63,6 +63,21 @@ TEST(ServerOptions, BoundsEachNumber) {
   EXPECT_FALSE(check_max_io_size(4097));
   EXPECT_FALSE(check_max_io_size(-4096));
   EXPECT_FALSE(check_max_io_size(std::int64_t{1} << 40));
+  EXPECT_TRUE(check_hb_interval(10));
+  EXPECT_TRUE(check_hb_interval(60000));
+  EXPECT_FALSE(check_hb_interval(9));
+  EXPECT_FALSE(check_hb_interval(60001));
+  EXPECT_TRUE(check_hb_missed_max(1));
+  EXPECT_TRUE(check_hb_missed_max(100));
+  EXPECT_FALSE(check_hb_missed_max(0));
+  EXPECT_FALSE(check_hb_missed_max(101));
+}
+
+TEST_F(ConfigFile, TakesTheHeartbeats) {
+  ASSERT_TRUE(load("hb_interval_ms = 250\nhb_missed_max = 3\n"));
+  EXPECT_EQ(options_.hb_interval_ms, 250U);
+  EXPECT_EQ(options_.hb_missed_max, 3U);
+  EXPECT_THAT(error_of("hb_interval_ms = 1\n"), HasSubstr("must be 10 to 60000"));
 }
 
 TEST(ServerOptions, ShareTheImmediatesBits) {
