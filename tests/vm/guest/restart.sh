@@ -26,7 +26,7 @@ for signal in TERM KILL; do
     vm_step "SIG$signal to the server"
     kill "-$signal" "$server_pid"
     wait "$server_pid" || true
-    vm_wait_until 20 state_is closed
+    vm_wait_until 20 state_is queueing
     pair_expect 7 'force gives up' rnbd-client unmap "$node"
     pair_start_server "$@"
     vm_wait_until 30 state_is open
@@ -42,7 +42,7 @@ dd if=/dev/zero of="$node" bs=64k count=64 oflag=direct status=none 2> /dev/null
 dd_pid=$!
 kill -KILL "$server_pid"
 wait "$server_pid" || true
-vm_wait_until 20 state_is closed
+vm_wait_until 20 state_is queueing
 begin=$SECONDS
 rnbd-client unmap "$node" --force
 ((SECONDS - begin < 15)) || vm_fail "force took $((SECONDS - begin)) s"
