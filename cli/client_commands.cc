@@ -29,7 +29,7 @@ constexpr const char* kMapWords =
     "  server=ip:ADDR|gid:GID   or   sessname=NAME path=[SRC@]DST [path=…]\n"
     "  device_path=NAME         the server's name of the device\n"
     "  [dest_port=PORT] [access_mode=ro|rw|migration] [input_mode=mq|rq]\n"
-    "  [io_mode=fileio|blockio] [device=/dev/nbdN] [on_no_path=queue|fail-after:SECONDSs]\n"
+    "  [io_mode=fileio|blockio] [device=/dev/nbdN] [on_no_path=queue|fail-after:N]\n"
     "and of a session that does not exist yet:\n"
     "  [mpath_policy=round-robin|min-inflight|min-latency] [max_reconnect_attempts=N]\n"
     "  [hb_interval_ms=N] [hb_missed_max=N]";

@@ -2,9 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # Two hosts, ours (a) and one with the kernel's RNBD (b); each is the other's client and server, at the same time. The
-# daemons stop, the machine stops, the server goes, and everything comes back. Run with --guests 2 --kernel-rnbd.
+# second path fails over, the daemons stop, the machine stops, the server goes, and everything comes back. Run with
+# --guests 2 --links 2 --kernel-rnbd.
 #
-#   interop_faults.sh [patient]     patient: the kernel finds out and comes back by itself, which takes a minute longer
+#   interop_faults.sh [patient]     patient: the kernel comes back by itself, and the other link is cut as well, which
+#                                   takes two minutes longer
 set -euo pipefail
 source "$VM_LIB"
 source "$(dirname "$0")/pair.sh"
@@ -17,6 +19,14 @@ readonly notice_seconds=60
 on_b() { # STEP: have b do it
     vm_signal "$1"
     vm_wait "$1-done" "${2:-120}"
+}
+
+both_paths_at_once() { # SERVER'S GUEST: a session that has two from the beginning
+    local other link
+    other=$(client_map both /dev/ram0 "path=ip:$(vm_address "$1" 1)")
+    for link in 0 1; do vm_wait_until 20 client_path_is_up both "$(vm_address "$1" "$link")"; done
+    dd if="$other" of=/dev/null bs=64k count=16 iflag=direct status=none
+    client_unmap "$other"
 }
 
 first_words() { # the same on both sides, to be compared on the wire; a second device, to have CLOSE too
@@ -38,6 +48,16 @@ await() { # STEP: a wants it
 }
 
 its_state_is() { client_state_is "$node" "$1"; }
+works_without() { # LINK: what is read is right, while that path is given up
+    while :; do
+        same_as_before || vm_fail "something else is read"
+        ! client_path_is_lost kern "$(vm_address a "$1")" || return 0
+    done
+}
+path_comes_back() { # LINK
+    kernel_reconnect kern "$(vm_address a "$1")"
+    vm_wait_until 60 client_path_is_up kern "$(vm_address a "$1")"
+}
 hears_of_client() { compgen -G '/sys/class/rtrs-server/ours/paths/*' > /dev/null; }
 misses_client() { ! hears_of_client; }
 same_as_before() { dd if="$node" bs=1M count=8 iflag=direct status=none | cmp - /shared/data; }
@@ -64,6 +84,25 @@ kernel_host() {
     await fill
     dd if=/shared/data of="$node" bs=1M oflag=direct status=none
     vm_signal fill-done
+
+    await second-path
+    both_paths_at_once a
+    client_add_path kern "$(vm_address a 1)"
+    vm_wait_until 20 client_path_is_up kern "$(vm_address a 1)"
+    vm_signal second-path-done
+    for link in 0 ${patient:+1}; do
+        await "without-$link"
+        works_without "$link"
+        vm_signal "without-$link-done"
+        await "with-$link"
+        path_comes_back "$link"
+        same_as_before
+        vm_signal "with-$link-done"
+    done
+    await one-path
+    client_remove_path kern "$(vm_address a 1)"
+    same_as_before
+    vm_signal one-path-done
 
     await notice
     vm_wait_until "$notice_seconds" misses_client
@@ -145,6 +184,24 @@ our_host() {
         --thinktime=20ms --thinktime_blocks=16 --output="$RESULTS/fio.log" &
     fio_pid=$!
     goes_on
+
+    vm_step "a second path, and one link after the other is cut"
+    both_paths_at_once b
+    client_add_path ours "$(vm_address b 1)"
+    vm_wait_until 20 client_path_is_up ours "$(vm_address b 1)"
+    on_b second-path
+    for link in 0 ${patient:+1}; do
+        vm_link a "$link" off
+        on_b "without-$link" 200
+        vm_wait_until 20 client_path_is_lost ours "$(vm_address b "$link")"
+        goes_on
+        vm_link a "$link" on
+        on_b "with-$link" 200
+        vm_wait_until 60 client_path_is_up ours "$(vm_address b "$link")"
+        goes_on
+    done
+    client_remove_path ours "$(vm_address b 1)"
+    on_b one-path
 
     vm_step "our daemons stop: SIGSTOP"
     kill -STOP "$server_pid" "$client_pid"

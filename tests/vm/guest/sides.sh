@@ -113,21 +113,53 @@ client_unmap_closed() { # NODE, whose server is away
     fi
 }
 
-client_reconnect() { # SESSION: not to wait for the kernel's 30 s between two attempts; ours finds out by itself
-    [[ $client_side == ours ]] || kernel_reconnect "$1"
+client_reconnect() { # SESSION [ADDRESS]: not to wait for the kernel's 30 s between two attempts; ours finds out by itself
+    [[ $client_side == ours ]] || kernel_reconnect "$@"
 }
 
-kernel_reconnect() { # SESSION
-    local paths=(/sys/class/rtrs-client/"$1"/paths/*)
+kernel_reconnect() { # SESSION [ADDRESS]
+    local paths=(/sys/class/rtrs-client/"$1"/paths/*"${2:-}")
     vm_wait_until 60 eval "(echo 1 > '${paths[0]}/reconnect') 2> /dev/null"
 }
 
-client_state() { # NODE: open or closed
+client_state() { # NODE: open or closed, in the kernel's words
     if [[ $client_side == ours ]]; then
-        rnbd-client list --noheaders | awk -v node="$1" '$1 == node { print $4 }'
+        rnbd-client list --noheaders | awk -v node="$1" '$1 == node { print $4 == "queueing" ? "closed" : $4 }'
     else
         cat "/sys/block/${1#/dev/}/rnbd/state"
     fi
+}
+
+client_add_path() { # SESSION ADDRESS: one more
+    if [[ $client_side == ours ]]; then
+        rnbd-client path add "$1" "ip:$2"
+    else
+        echo "ip:$2" > "/sys/class/rtrs-client/$1/add_path"
+    fi
+}
+
+client_remove_path() { # SESSION ADDRESS
+    if [[ $client_side == ours ]]; then
+        rnbd-client path remove "$1" "ip:$2"
+    else
+        echo 1 > "$(kernel_path "$1" "$2")/remove_path"
+    fi
+}
+
+client_path_is_up() { # SESSION ADDRESS
+    if [[ $client_side == ours ]]; then
+        rnbd-client path list --noheaders | awk -v want="$1 ip:$2 connected" '$1 " " $2 " " $3 == want { found = 1 } END { exit !found }'
+    else
+        [[ $(< "$(kernel_path "$1" "$2")/state") == connected ]]
+    fi
+}
+
+client_path_is_lost() {
+    ! client_path_is_up "$@"
+}
+
+kernel_path() { # SESSION ADDRESS: its directory
+    compgen -G "/sys/class/rtrs-client/$1/paths/*@ip:$2"
 }
 
 client_state_is() { # NODE STATE
