@@ -4,6 +4,11 @@ add_compile_options(-Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Wold-s
                     -Woverloaded-virtual -Wconversion -Wsign-conversion -Wswitch-enum -Wformat=2
                     -Wimplicit-fallthrough -Wno-missing-field-initializers -Werror)
 
+# What sources that are joined keep to themselves looks to g++ like a header's.
+if(CMAKE_UNITY_BUILD AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  add_compile_options(-Wno-subobject-linkage)
+endif()
+
 set(RNBD_SANITIZE "" CACHE STRING "Sanitizers to build with, as for -fsanitize=")
 if(RNBD_SANITIZE)
   # Instrumented code takes twice as long to compile with more; a report needs lines only. The presets take clang, which

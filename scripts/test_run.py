@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LOGS = ROOT / "build/test"
 TAIL_LINES = 40
 BUILD_SECONDS, TEST_SECONDS = 2400, 900
-FUZZ_SECONDS = 8
+FUZZ_SECONDS = 5
 GUESTS_AT_ONCE = 2
 SANITIZERS = {
     "ASAN_OPTIONS": "detect_leaks=1",
@@ -193,7 +193,8 @@ def _signal_group(process: subprocess.Popen, number: int) -> None:
 
 
 def build(run: Run, preset: str, targets: tuple[str, ...] = ()) -> bool:
-    words = f"cmake --preset {preset} && cmake --build --preset {preset}"
+    # Sources that are joined take half of the time.
+    words = f"cmake --preset {preset} -DCMAKE_UNITY_BUILD=ON && cmake --build --preset {preset}"
     if targets:
         words += f" --target {' '.join(targets)}"
     return run.step(f"build {preset}", ["bash", "-c", words], BUILD_SECONDS)
