@@ -23,6 +23,7 @@ constexpr double kMapSeconds = 120;
 constexpr double kUnmapSeconds = 30;
 // A path that is drained waits for the server's disk.
 constexpr double kPathSeconds = 60;
+constexpr double kUpgradeSeconds = 10;
 
 constexpr const char* kMapWords =
     "Words, in any order:\n"
@@ -53,6 +54,7 @@ class ClientCommands {
     add_unmap();
     program_.add_list(ListKind::Client);
     add_path();
+    add_upgrade();
     add_daemon();
   }
 
@@ -75,11 +77,23 @@ class ClientCommands {
     program_.add_timeout(verb, kUnmapSeconds);
   }
 
+  void add_upgrade() {
+    CLI::App& verb = program_.add_verb(
+        control::kUpgradeVerb,
+        "Replace the daemon by a new process of the program as it is on disk now; devices go on",
+        [this] { return upgrade(); });
+    program_.add_timeout(verb, kUpgradeSeconds);
+  }
+
   void add_daemon() {
     CLI::App& verb = program_.add_verb("daemon", "Run the daemon in the foreground",
                                        [this] { return daemon(); });
     verb.add_option("--log-level", options_.log_level, "debug, info, warning or error [info]")
         ->type_name("LEVEL");
+    verb.add_flag(
+        "--supervise", options_.supervise,
+        "Stay beside it, and when it dies start it again with its devices; systemd does so "
+        "itself");
   }
 
   void add_path() {
@@ -141,6 +155,12 @@ class ClientCommands {
       return usage_failure("which device?", "rnbd-client list shows what is mapped");
     }
     const auto result = program_.ask(control::kUnmapVerb, control::to_json(unmap_));
+    if (!result) return std::unexpected(result.error());
+    return 0;
+  }
+
+  Ended upgrade() {
+    const auto result = program_.ask(control::kUpgradeVerb, control::upgrade_args());
     if (!result) return std::unexpected(result.error());
     return 0;
   }

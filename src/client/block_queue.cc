@@ -14,29 +14,33 @@
 
 namespace rnbd::client {
 
-Result<std::unique_ptr<BlockQueue>> BlockQueue::create(WorkerContext& worker,
-                                                       rtrs::RequestChannel& channel,
-                                                       UniqueFd socket, const Config& config,
-                                                       BlockQueueEvents& events) {
+Result<std::unique_ptr<BlockQueue>> BlockQueue::create(
+    WorkerContext& worker, rtrs::RequestChannel& channel, UniqueFd socket,
+    std::span<std::byte> journal, const Config& config, BlockQueueEvents& events) {
   const std::uint32_t block_size = config.shape.block_size;
   if (block_size == 0 || block_size % wire::kSectorSize != 0) {
-    return fail(EINVAL, fmt::format("a device cannot have blocks of {} bytes", block_size));
+    return rnbd::fail(EINVAL, fmt::format("a device cannot have blocks of {} bytes", block_size));
   }
   if (channel.max_io_size() < block_size) {
-    return fail(EINVAL, fmt::format("the server takes {} bytes in a request, less than the "
-                                    "device's block of {}",
-                                    channel.max_io_size(), block_size));
+    return rnbd::fail(EINVAL, fmt::format("the server takes {} bytes in a request, less than the "
+                                          "device's block of {}",
+                                          channel.max_io_size(), block_size));
   }
-  return std::unique_ptr<BlockQueue>(
-      new BlockQueue(worker, channel, std::move(socket), config, events));
+  std::unique_ptr<BlockQueue> queue(
+      new BlockQueue(worker, channel, std::move(socket), journal, config, events));
+  auto recovered = queue->journal_.recover();
+  if (!recovered) return rnbd::fail(recovered.error());
+  queue->recovered_ = std::move(*recovered);
+  return queue;
 }
 
 BlockQueue::BlockQueue(WorkerContext& worker, rtrs::RequestChannel& channel, UniqueFd socket,
-                       const Config& config, BlockQueueEvents& events)
+                       std::span<std::byte> journal, const Config& config, BlockQueueEvents& events)
     : worker_(worker),
       channel_(channel),
       events_(events),
-      socket_(std::move(socket),
+      journal_(journal, config.journal_shape()),
+      socket_(std::move(socket), journal_,
               {.replies = config.max_requests, .payload_pieces = config.permit_ids}, *this),
       shape_(config.shape),
       device_id_(config.device_id),
@@ -61,6 +65,7 @@ BlockQueue::~BlockQueue() {
 void BlockQueue::start() {
   RNBD_ASSERT(!std::exchange(started_, true));
   worker_.add(*this);
+  resume();
 }
 
 void BlockQueue::set_shape(const DeviceShape& shape) {
@@ -73,12 +78,15 @@ void BlockQueue::close() {
   if (std::exchange(closed_, true)) return;
   const bool half_taken = intake_ == Intake::Permits || intake_ == Intake::Payload;
   const std::uint32_t received = intake_ == Intake::Payload ? head_received_ : 0;
+  for (std::uint16_t slot = 0; slot < requests_.size(); ++slot) {
+    // Before its data is let go: a successor would take what is not held for done.
+    if (requests_[slot].state == State::Open) fail(slot, EIO);
+  }
   give_up();
   if (half_taken) intake_ = Intake::Header;
   for (std::uint16_t slot = 0; slot < requests_.size(); ++slot) {
     Request& request = requests_[slot];
     if (request.state != State::Open) continue;
-    if (request.error == 0) request.error = EIO;
     if (slot == head_ && half_taken && request.kind == IoKind::Write) {
       // The kernel is still sending it and would not look at an answer before it has finished.
       refuse_left_ = request.length - request.submitted - received;
@@ -119,6 +127,11 @@ BlockQueue::Step BlockQueue::step() {
 }
 
 BlockQueue::Step BlockQueue::take_header() {
+  if (left_over_ < recovered_.open.size()) return take_left_over();
+  if (draining_) {
+    check_drained();
+    return Step::Idle;
+  }
   if (free_slots_.empty()) {
     out_of_slots_ = true;
     return Step::Idle;
@@ -140,29 +153,17 @@ BlockQueue::Step BlockQueue::take_header() {
 
 BlockQueue::Step BlockQueue::admit(const NbdRequest& request) {
   if (request.command == NbdCommand::Disconnect) {
+    socket_.skip_request();
     events_.on_disconnect_request(*this);
     return Step::Again;
   }
-  const IoPlan plan = plan_io(request, shape_);
-  const bool ranged = plan.kind != IoKind::Flush;
   head_ = free_slots_.back();
   free_slots_.pop_back();
   count_in_flight();
-  Request& head = requests_[head_];
-  head = {.state = State::Open,
-          .kind = plan.kind,
-          .direction = plan.direction,
-          .carries_data = plan.carries_data,
-          .error = closed_ ? EIO : plan.error,
-          .operation = plan.operation,
-          .cookie = request.cookie,
-          .offset = ranged ? request.offset : 0,
-          .length = ranged ? request.length : 0};
-  if (head.error == 0 && permits_for(head) > permits_.size()) {
-    log::error("a read of {} bytes needs more than the {} chunks there are: EIO", head.length,
-               permits_.size());
-    head.error = EIO;
-  }
+  socket_.open_request(head_);
+  Request& head = requests_[head_] = begin_request(request);
+  if (closed_) fail(head_, EIO);
+  journal_.set_error(head_, head.error);
   if (head.error == 0) {
     intake_ = Intake::Permits;
   } else if (request.command == NbdCommand::Write && request.length > 0) {
@@ -172,6 +173,34 @@ BlockQueue::Step BlockQueue::admit(const NbdRequest& request) {
     finish(head_);
   }
   return Step::Again;
+}
+
+BlockQueue::Request BlockQueue::begin_request(const NbdRequest& request) const {
+  const IoPlan plan = plan_io(request, shape_);
+  const bool ranged = plan.kind != IoKind::Flush;
+  Request begun{.state = State::Open,
+                .kind = plan.kind,
+                .direction = plan.direction,
+                .carries_data = plan.carries_data,
+                .error = plan.error,
+                .operation = plan.operation,
+                .cookie = request.cookie,
+                .offset = ranged ? request.offset : 0,
+                .length = ranged ? request.length : 0};
+  if (begun.error == 0 && permits_for(begun) > permits_.size()) {
+    log::error("a read of {} bytes needs more than the {} chunks there are: EIO", begun.length,
+               permits_.size());
+    begun.error = EIO;
+  }
+  return begun;
+}
+
+/// The first error of a request is the one that counts.
+void BlockQueue::fail(std::uint16_t slot, int error) {
+  Request& request = requests_[slot];
+  if (request.error != 0) return;
+  request.error = error;
+  journal_.set_error(slot, error);
 }
 
 std::uint32_t BlockQueue::permits_for(const Request& request) const {
@@ -191,6 +220,8 @@ BlockQueue::Step BlockQueue::take_permits() {
   if (head.kind == IoKind::Write) {
     head_permit_ = permits.front();
     head_received_ = 0;
+    journal_.hold(head_,
+                  {.permit = head_permit_, .offset = head.submitted, .length = next_length(head)});
     intake_ = Intake::Payload;
     return Step::Again;
   }
@@ -206,8 +237,7 @@ BlockQueue::Step BlockQueue::take_permits() {
 BlockQueue::Step BlockQueue::take_payload() {
   const Request& head = requests_[head_];
   const std::uint32_t rest = head.length - head.submitted;
-  const std::uint32_t length =
-      piece_length(head.kind, head.offset + head.submitted, rest, shape_, max_data_);
+  const std::uint32_t length = next_length(head);
   const auto target =
       channel_.buffer(head_permit_).subspan(head_received_, length - head_received_);
   std::size_t got = 0;
@@ -227,6 +257,12 @@ BlockQueue::Step BlockQueue::take_payload() {
       break;
   }
   return Step::Idle;
+}
+
+/// Of the next piece of a request.
+std::uint32_t BlockQueue::next_length(const Request& request) const {
+  return piece_length(request.kind, request.offset + request.submitted,
+                      request.length - request.submitted, shape_, max_data_);
 }
 
 BlockQueue::Step BlockQueue::refuse_payload() {

@@ -10,6 +10,9 @@
 //    a permit never waits for another one, and requests cannot block each other for ever.
 //  * While permits or request slots are short the socket is not read: the kernel waits.
 //  * Permits return only when nobody reads their buffers any more.
+//  * The journal knows each step before it can be seen from outside, so that a successor in another
+//    process goes on where this one was killed: it answers what is unanswered, after doing it
+//    (again, perhaps, which changes nothing before the answer), and nothing else.
 #pragma once
 
 #include <array>
@@ -20,7 +23,9 @@
 #include <vector>
 
 #include "client/io_plan.h"
+#include "client/journal.h"
 #include "client/nbd_socket.h"
+#include "common/executor.h"
 #include "common/result.h"
 #include "common/unique_fd.h"
 #include "transport/rtrs/request_channel.h"
@@ -68,12 +73,17 @@ class BlockQueue final : public Pollable,
     /// Requests taken from the kernel at one time. It has 128 tags for each socket, and more to
     /// send on this one when others have died.
     std::uint32_t max_requests = 256;
+
+    [[nodiscard]] JournalShape journal_shape() const { return {max_requests, permit_ids}; }
   };
 
-  /// `socket`: our end of a pair. The channel and the worker outlive the queue. Errors: EINVAL if
-  /// the device's block size makes no sense, or the server takes less than a block in a request.
+  /// `socket`: our end of a pair. `journal`: memory for config.journal_shape(), all zeroes or what
+  /// a predecessor left, whose permits are held for us then (Journal::permits). Channel, worker and
+  /// memory outlive the queue. Errors: EINVAL if the device's block size makes no sense, or the
+  /// server takes less than a block in a request; EPROTO for a journal that is none.
   static Result<std::unique_ptr<BlockQueue>> create(WorkerContext& worker,
                                                     rtrs::RequestChannel& channel, UniqueFd socket,
+                                                    std::span<std::byte> journal,
                                                     const Config& config, BlockQueueEvents& events);
   BlockQueue(const BlockQueue&) = delete;
   BlockQueue& operator=(const BlockQueue&) = delete;
@@ -81,8 +91,11 @@ class BlockQueue final : public Pollable,
   /// Gives up what is in flight without answering it. Worker's thread once started.
   ~BlockQueue() override;
 
-  /// Begins to serve the socket.
+  /// Begins to serve the socket, after what a predecessor left.
   void start();
+
+  /// Takes no more requests; `done` once all that were taken are answered.
+  void drain(Executor::Task done);
 
   /// Answers everything in flight, and from now on everything that still arrives, with EIO; nothing
   /// more goes to the channel. The socket is read until the kernel closes it: a disconnect would
@@ -111,7 +124,7 @@ class BlockQueue final : public Pollable,
 
  private:
   BlockQueue(WorkerContext& worker, rtrs::RequestChannel& channel, UniqueFd socket,
-             const Config& config, BlockQueueEvents& events);
+             std::span<std::byte> journal, const Config& config, BlockQueueEvents& events);
 
   static constexpr std::uint16_t kNone = 0xffff;
   static constexpr std::size_t kStepsPerPoll = 32;
@@ -162,11 +175,24 @@ class BlockQueue final : public Pollable,
   Step take_payload();
   Step refuse_payload();
   [[nodiscard]] std::uint32_t permits_for(const Request& request) const;
+  [[nodiscard]] std::uint32_t next_length(const Request& request) const;
+
+  Request begin_request(const NbdRequest& request) const;
+  void fail(std::uint16_t slot, int error);
+
+  // What a predecessor left: block_resume.cc
+  void resume();
+  void resume_write(std::uint16_t slot);
+  void resume_reply(std::uint16_t slot, std::size_t sent);
+  Step take_left_over();
+  void check_drained();
 
   // What becomes of them: block_request.cc
   void submit_read(std::uint16_t slot, std::span<const rtrs::PermitId> permits);
   void start_pieces(std::uint16_t slot, rtrs::PermitId first);
   void submit_piece(std::uint16_t slot, rtrs::PermitId permit, std::uint32_t length);
+  void send_piece(std::uint16_t slot, rtrs::PermitId permit, std::uint32_t offset,
+                  std::uint32_t length);
   void on_request_done(rtrs::PermitId permit, int error) override;
   void on_request_renewed(rtrs::PermitId permit, std::span<std::byte> user_message) override;
   void on_permits_available() override;
@@ -183,6 +209,8 @@ class BlockQueue final : public Pollable,
   WorkerContext& worker_;
   rtrs::RequestChannel& channel_;
   BlockQueueEvents& events_;
+  Journal journal_;
+  Journal::Recovered recovered_;
   NbdSocket socket_;
   DeviceShape shape_;
   std::uint32_t device_id_;
@@ -205,6 +233,9 @@ class BlockQueue final : public Pollable,
   bool out_of_slots_ = false;  ///< free_slot() is to wake us
   bool flush_wanted_ = false;
   std::atomic<std::uint32_t> in_flight_ = 0;  ///< slots that are not free; written by the worker
+  std::size_t left_over_ = 0;                 ///< of recovered_.open, done so far
+  bool draining_ = false;                     ///< takes no more requests
+  Executor::Task on_drained_;
   BlockQueueCounters counters_;
 };
 

@@ -17,9 +17,9 @@ void BlockQueue::submit_read(std::uint16_t slot, std::span<const PermitId> permi
   for (const PermitId permit : permits) {
     *link = permit;
     link = &pieces_[permit].next;
-    submit_piece(slot, permit,
-                 piece_length(request.kind, request.offset + request.submitted,
-                              request.length - request.submitted, shape_, max_data_));
+    const std::uint32_t length = next_length(request);
+    journal_.hold(slot, {.permit = permit, .offset = request.submitted, .length = length});
+    submit_piece(slot, permit, length);
   }
 }
 
@@ -31,9 +31,7 @@ void BlockQueue::start_pieces(std::uint16_t slot, PermitId first) {
     if (request.kind == IoKind::ZeroData) {
       std::ranges::fill(channel_.buffer(permit).first(std::min(rest, max_data_)), std::byte{0});
     }
-    submit_piece(
-        slot, permit,
-        piece_length(request.kind, request.offset + request.submitted, rest, shape_, max_data_));
+    submit_piece(slot, permit, next_length(request));
     if (request.submitted == request.length || request.in_flight == kPiecesInFlight) return;
     // More permits are welcome, but nothing waits for them: each one that comes back from a piece
     // carries the next.
@@ -45,6 +43,14 @@ void BlockQueue::start_pieces(std::uint16_t slot, PermitId first) {
 }
 
 void BlockQueue::submit_piece(std::uint16_t slot, PermitId permit, std::uint32_t length) {
+  Request& request = requests_[slot];
+  const std::uint32_t offset = request.submitted;
+  request.submitted += length;
+  send_piece(slot, permit, offset, length);
+}
+
+void BlockQueue::send_piece(std::uint16_t slot, PermitId permit, std::uint32_t offset,
+                            std::uint32_t length) {
   RNBD_ASSERT(permit < pieces_.size());
   Request& request = requests_[slot];
   Piece& piece = pieces_[permit];
@@ -54,10 +60,9 @@ void BlockQueue::submit_piece(std::uint16_t slot, PermitId permit, std::uint32_t
   wire::Io message;
   message.header = wire::header(wire::MessageType::Io);
   message.device_id = device_id_;
-  message.sector = (request.offset + request.submitted) / wire::kSectorSize;
+  message.sector = (request.offset + offset) / wire::kSectorSize;
   message.rw = request.operation;
   message.size = length;
-  request.submitted += length;
   ++request.in_flight;
   channel_.submit(permit, request.direction, request.carries_data ? length : 0,
                   std::as_bytes(std::span(&message, 1)), *this);
@@ -70,7 +75,7 @@ void BlockQueue::on_request_done(PermitId permit, int error) {
   Request& request = requests_[slot];
   piece.in_flight = false;
   --request.in_flight;
-  if (request.error == 0) request.error = error;
+  if (error != 0) fail(slot, error);
   switch (request.kind) {
     case IoKind::Read:  // its permits stay: the reply is sent from their buffers
       break;
@@ -82,9 +87,7 @@ void BlockQueue::on_request_done(PermitId permit, int error) {
     case IoKind::ZeroRange:
     case IoKind::ZeroData:
       if (request.submitted < request.length && request.error == 0) {
-        submit_piece(slot, permit,
-                     piece_length(request.kind, request.offset + request.submitted,
-                                  request.length - request.submitted, shape_, max_data_));
+        submit_piece(slot, permit, next_length(request));
         return;
       }
       release(permit);
@@ -161,6 +164,7 @@ void BlockQueue::on_reply_taken(std::uint32_t slot) {
 
 void BlockQueue::release(PermitId permit) {
   pieces_[permit] = {};
+  journal_.drop(permit);
   channel_.release({&permit, 1});
 }
 
@@ -173,6 +177,7 @@ void BlockQueue::release_read(Request& request) {
     if (!pieces_[permit].in_flight) permits_[count++] = permit;
     const std::uint16_t next = pieces_[permit].next;
     pieces_[permit] = {};
+    journal_.drop(permit);
     permit = next;
   }
   if (count > 0) channel_.release(std::span(permits_).first(count));
@@ -183,6 +188,7 @@ void BlockQueue::free_slot(std::uint16_t slot) {
   free_slots_.push_back(slot);
   count_in_flight();
   if (std::exchange(out_of_slots_, false)) worker_.wake(*this);
+  if (draining_) check_drained();
 }
 
 void BlockQueue::count_in_flight() {
@@ -193,14 +199,17 @@ void BlockQueue::count_in_flight() {
 /// Leaves what is under way to the channel, and gives back the permits of what is not.
 void BlockQueue::give_up() {
   if (std::exchange(waiting_, false)) channel_.cancel_wait(*this);
+  left_over_ = recovered_.open.size();
   if (intake_ == Intake::Payload) release(head_permit_);
   for (Request& request : requests_) {
     if (request.state != State::Open) continue;
     release_read(request);
     request.in_flight = 0;
   }
-  for (Piece& piece : pieces_) {
-    if (piece.in_flight) piece = {};
+  for (PermitId permit = 0; permit < pieces_.size(); ++permit) {
+    if (!pieces_[permit].in_flight) continue;
+    pieces_[permit] = {};
+    journal_.drop(permit);
   }
   channel_.abandon(*this);
 }
@@ -213,6 +222,7 @@ void BlockQueue::end() {
   }
   socket_.drop_replies();
   events_.on_socket_ended(*this, socket_.error());
+  check_drained();
 }
 
 }  // namespace rnbd::client

@@ -29,8 +29,14 @@ std::string host_name() {
 }  // namespace
 
 ControlPlane::ControlPlane(transport::Fabric& fabric, ControlContext& control,
-                           std::vector<WorkerContext*> workers)
-    : fabric_(fabric), control_(control), workers_(std::move(workers)), blocking_(control) {
+                           DescriptorStore& store, std::vector<WorkerContext*> workers,
+                           std::function<void()> leave)
+    : fabric_(fabric),
+      control_(control),
+      store_(store),
+      workers_(std::move(workers)),
+      leave_(std::move(leave)),
+      blocking_(control) {
   fabric_.on_link_up([this] {
     for (const auto& session : sessions_) session->rtrs().on_link_up();
   });
@@ -51,6 +57,9 @@ void ControlPlane::serve(control::ControlServer& commands) {
   commands.handle(control::kPathVerb, [this](const control::Json& args, control::Reply reply) {
     path(args, std::move(reply));
   });
+  commands.handle(control::kUpgradeVerb, [this](const control::Json& args, control::Reply reply) {
+    upgrade(args, std::move(reply));
+  });
 }
 
 void ControlPlane::map(const control::Json& args, control::Reply reply) {
@@ -58,12 +67,14 @@ void ControlPlane::map(const control::Json& args, control::Reply reply) {
   if (!words) return reply(fail(words.error()));
   auto request = parse_map_words(*words, host_name());
   if (!request) return reply(fail(request.error()));
-  if (on_stopped_) return reply(fail(ESHUTDOWN, "the daemon is stopping"));
+  if (on_stopped_ || on_handed_over_) return reply(fail(ESHUTDOWN, "the daemon is stopping"));
   if (Status is_new = check_not_mapped(*request); !is_new) return reply(fail(is_new.error()));
   auto session = find_or_start_session(*request);
   if (!session) return reply(fail(session.error()));
   Device::Events& events = *this;
-  devices_.push_back(std::make_unique<Device>(**session, control_, blocking_, *request, events));
+  devices_.push_back(std::make_unique<Device>(**session, control_, blocking_, store_,
+                                              fmt::format("d{}", ++last_number_), *request,
+                                              events));
   Device& device = *devices_.back();
   device.map([this, &device, reply = std::move(reply)](Result<std::string> node) mutable {
     if (!node) {
@@ -107,6 +118,7 @@ Result<RnbdSession*> ControlPlane::find_or_start_session(const MapRequest& reque
   std::vector<rtrs::PathSpec> paths;
   paths.reserve(request.paths.size());
   for (const PathSpec& path : request.paths) paths.push_back(make_path(path, request.port));
+  const std::string memory = fmt::format("m{}", ++last_number_);
   sessions_.push_back(std::make_unique<RnbdSession>(
       fabric_, control_, workers_,
       rtrs::SessionSettings{
@@ -116,8 +128,10 @@ Result<RnbdSession*> ControlPlane::find_or_start_session(const MapRequest& reque
           .heartbeat = {.interval = request.hb_interval, .missed_max = request.hb_missed_max},
           .policy = request.policy,
           .max_reconnect_attempts = request.max_reconnect_attempts,
-          .seed = random_value<std::uint64_t>()}));
-  sessions_.back()->start();
+          .seed = random_value<std::uint64_t>(),
+          .make_memory = kept_memory(memory)},
+      memory));
+  if (Status started = sessions_.back()->start(); !started) return fail(started.error());
   return sessions_.back().get();
 }
 
@@ -128,6 +142,7 @@ Device* ControlPlane::find_device(const std::string& node) const {
 }
 
 void ControlPlane::unmap(const control::Json& args, control::Reply reply) {
+  if (on_handed_over_) return reply(fail(ESHUTDOWN, "the daemon is being replaced"));
   const auto request = control::read_unmap_args(args);
   if (!request) return reply(fail(request.error()));
   Device* const device = find_device(request->device);
@@ -199,6 +214,7 @@ void ControlPlane::end_session_if_unused(RnbdSession& session) {
   sessions_.erase(found);
   session.stop([this, &session] {
     answer_leaving(session);
+    store_.forget(session.memory_name());
     std::erase_if(ending_, [&](const auto& one) { return one.get() == &session; });
     finish_stopping();
   });

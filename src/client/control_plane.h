@@ -3,12 +3,15 @@
 // commands ask for. Control thread; the daemon owns it.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "client/blocking_pool.h"
+#include "client/descriptor_store.h"
 #include "client/device.h"
+#include "client/left_behind.h"
 #include "client/map_words.h"
 #include "client/rnbd_session.h"
 #include "common/control/server.h"
@@ -19,10 +22,20 @@ namespace rnbd::client {
 
 class ControlPlane final : private Device::Events {
  public:
-  ControlPlane(transport::Fabric& fabric, ControlContext& control,
-               std::vector<WorkerContext*> workers);
+  /// `leave` is asked for by `upgrade`: hand over and end.
+  ControlPlane(transport::Fabric& fabric, ControlContext& control, DescriptorStore& store,
+               std::vector<WorkerContext*> workers, std::function<void()> leave);
 
   void serve(control::ControlServer& commands);
+
+  /// Goes on with the devices that a process before this one left. Before serve(). Errors: EPROTO:
+  /// they are another version's, and nothing has been touched.
+  Status resume();
+
+  /// Brings all devices to rest, between two requests, for a process after this one; then `done`,
+  /// and the process ends without taking anything apart. What cannot be answered in time, its
+  /// server is away perhaps, is left as it is: the successor goes on with it.
+  void hand_over(Executor::Task done);
 
   /// Unmaps everything, by force where it is in use or takes too long, and ends all sessions; then
   /// `done`.
@@ -34,6 +47,15 @@ class ControlPlane final : private Device::Events {
   [[nodiscard]] control::Json list() const;
   void paths(const control::Json& args, control::Reply reply) const;
   void path(const control::Json& args, control::Reply reply);
+  void upgrade(const control::Json& args, control::Reply reply);
+
+  void resume_session(std::vector<LeftDevice> devices, UniqueFd memory);
+  Status resume_device(RnbdSession& session, LeftDevice& left);
+  void give_up(LeftDevice& device, const Error& why);
+  void clear_away(LeftDevice& device);
+  rtrs::SessionCore::MakeMemory kept_memory(const std::string& name);
+  void drain_all();
+  void finish_handing_over();
 
   [[nodiscard]] Status check_not_mapped(const MapRequest& request) const;
   Result<RnbdSession*> find_or_start_session(const MapRequest& request);
@@ -50,13 +72,19 @@ class ControlPlane final : private Device::Events {
 
   transport::Fabric& fabric_;
   ControlContext& control_;
+  DescriptorStore& store_;
   std::vector<WorkerContext*> workers_;
+  std::function<void()> leave_;
+  unsigned last_number_ = 0;  ///< in the names of what is kept
   BlockingPool blocking_;
   std::vector<std::unique_ptr<RnbdSession>> sessions_;
   std::vector<std::unique_ptr<RnbdSession>> ending_;
   std::vector<std::unique_ptr<Device>> devices_;
   Executor::Task on_stopped_;
   std::unique_ptr<ControlContext::Timer> stop_patience_;
+  Executor::Task on_handed_over_;
+  std::unique_ptr<ControlContext::Timer> hand_over_patience_;
+  std::unique_ptr<ControlContext::Timer> look_again_;
 
   struct Leaving {
     RnbdSession* session = nullptr;

@@ -2,12 +2,18 @@
 #include "client/daemon.h"
 
 #include <cerrno>
+#include <csignal>
+#include <cstdlib>
+#include <functional>
 
 #include <sys/mman.h>
 #include <sys/prctl.h>
 
 #include "client/control_plane.h"
+#include "client/descriptor_store.h"
+#include "client/supervisor.h"
 #include "common/control/daemon_loop.h"
+#include "common/control/exit_codes.h"
 #include "common/control/server.h"
 #include "common/log.h"
 #include "transport/verbs/fabric.h"
@@ -29,19 +35,43 @@ void guard_against_reclaim() {
   }
 }
 
+void leave_to_successor(ControlPlane& plane) {
+  plane.hand_over([] {
+    log::info("left to the next process");
+    // Nothing is taken apart: it all goes on there.
+    std::_Exit(control::kHandedOver);
+  });
+}
+
+/// Both outlive the loop.
+void watch_hand_over(control::DaemonLoop& loop, DescriptorStore& store,
+                     const std::function<void()>& leave) {
+  loop.context().post([&store] { store.tell_ready(); });  // once signals are taken
+  loop.on_signal(SIGUSR2, [&store, &leave] {
+    if (store.has_keeper()) return leave();
+    log::warn("SIGUSR2 is ignored: nobody keeps the devices for a next process");
+  });
+}
+
 Status serve(const DaemonOptions& options) {
+  auto store = DescriptorStore::from_environment();
+  if (!store) return fail(store.error());
   control::DaemonLoop loop;
   auto fabric = transport::verbs::VerbsFabric::create();
   if (!fabric) return fail(fabric.error());
   auto pool = WorkerPool::start("rnbd-client");
   if (!pool) return fail(pool.error());
 
-  ControlPlane plane(**fabric, loop.context(), pool->contexts());
+  std::function<void()> leave;
+  ControlPlane plane(**fabric, loop.context(), *store, pool->contexts(), [&] { leave(); });
+  leave = [&plane] { leave_to_successor(plane); };
   control::ControlServer commands(loop.io());
+  if (Status resumed = plane.resume(); !resumed) return resumed;
   plane.serve(commands);
   if (Status listening = commands.listen(options.control_path); !listening) return listening;
 
   log::info("ready on {} with {} workers", options.control_path, pool->size());
+  watch_hand_over(loop, *store, leave);
   loop.watch((*fabric)->event_fd(), [&] { (*fabric)->process_events(); });
   loop.run([&](Executor::Task ended) { plane.stop(std::move(ended)); });
   log::info("stopped");
@@ -52,6 +82,7 @@ Status serve(const DaemonOptions& options) {
 
 int run_daemon(const DaemonOptions& options) {
   log::start(options.log_level);
+  if (options.supervise) return supervise(options);
   guard_against_reclaim();
   return control::conclude(serve(options));
 }

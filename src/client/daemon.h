@@ -12,6 +12,9 @@ namespace rnbd::client {
 struct DaemonOptions {
   std::string control_path = control::kClientSocket;  ///< Unix socket to take commands on
   std::string log_level = "info";                     ///< one of kLogLevels (common/words.h)
+  /// Keep the daemon's devices when it dies, and start it again: a process of its own stays for
+  /// that, as systemd does.
+  bool supervise = false;
 };
 
 /// Runs the daemon in the foreground until SIGINT or SIGTERM. `options` have been checked. Returns

@@ -7,6 +7,7 @@
 
 #include <fmt/format.h>
 
+#include "client/left_behind.h"
 #include "client/nbd_attachment.h"
 #include "client/nbd_wire.h"
 #include "common/assert.h"
@@ -22,6 +23,9 @@ constexpr std::uint32_t kMaxNbdBlock = 4096;  ///< a page
 constexpr std::uint64_t kRequestTimeout = kNbdMaxTimeout;
 
 constexpr std::chrono::seconds kReopenDelay{2};
+
+/// Room for several requests of the largest size: AF_UNIX charges the sender.
+constexpr int kSocketBuffer = 4 << 20;
 
 /// No server has this id: requests under it fail, which is all that a device can do that its
 /// server would not open again.
@@ -42,6 +46,10 @@ std::uint64_t server_flags(const wire::OpenResponse& device, wire::AccessMode ac
 }
 
 }  // namespace
+
+std::string backend_of(const MapRequest& request) {
+  return fmt::format("rnbd:{}/{}", request.session_name, request.device_path);
+}
 
 Result<DeviceShape> shape_of(const wire::OpenResponse& response) {
   if (response.header.type != static_cast<std::uint16_t>(wire::MessageType::OpenResponse)) {
@@ -80,16 +88,18 @@ Status check_same_device(const wire::OpenResponse& before, const wire::OpenRespo
 }
 
 Device::Device(RnbdSession& session, ControlContext& control, BlockingPool& blocking,
-               MapRequest request, Events& events)
+               DescriptorStore& store, std::string name, MapRequest request, Events& events)
     : session_(session),
       control_(control),
       blocking_(blocking),
+      store_(store),
+      name_(std::move(name)),
       request_(std::move(request)),
       events_(events) {}
 
 std::string Device::node() const {
   return state_ == DeviceState::Open || state_ == DeviceState::Detaching
-             ? fmt::format("/dev/nbd{}", index_)
+             ? fmt::format("/dev/nbd{}", *index_)
              : std::string();
 }
 
@@ -122,28 +132,104 @@ void Device::on_opened(const wire::OpenResponse& response, Mapped done) {
       request_.io_mode != wire::IoMode::ServerDefault) {
     log::warn("{}: the server does not know io_mode and does as it likes", request_.device_path);
   }
-  const std::size_t count =
-      request_.input_mode == InputMode::SingleQueue ? 1 : session_.rtrs().queues();
-  auto queues = DeviceQueues::create(session_.rtrs(), control_, count,
-                                     {.shape = *shape,
-                                      .device_id = opened_.device_id,
-                                      .permit_ids = session_.rtrs().queue_depth()},
-                                     *this);
-  if (!queues) {
-    undo_map(queues.error(), std::move(done));
+  auto kernels_ends = prepare(*shape);
+  if (!kernels_ends) {
+    undo_map(kernels_ends.error(), std::move(done));
     return;
   }
-  queues_ = std::move(*queues);
-  attach(std::move(done));
+  attach(std::move(*kernels_ends), std::move(done));
 }
 
-void Device::attach(Mapped done) {
+/// Sockets, queues, and all of it kept. The answer is the kernel's ends.
+Result<std::vector<UniqueFd>> Device::prepare(const DeviceShape& shape) {
+  const std::size_t count =
+      request_.input_mode == InputMode::SingleQueue ? 1 : session_.rtrs().queues();
+  const BlockQueue::Config config = queue_config(shape);
+  auto file = DeviceFile::create(static_cast<std::uint32_t>(count), config.journal_shape(),
+                                 store_.has_keeper());
+  if (!file) return fail(file.error());
+  file_ = std::move(*file);
+  if (Status kept = keep_record(); !kept) return fail(kept.error());
+  if (Status kept = store_.keep(name_, file_->fd()); !kept) return fail(kept.error());
+  std::vector<UniqueFd> ours;
+  std::vector<UniqueFd> kernels;
+  for (std::size_t i = 0; i < count; ++i) {
+    auto pair = make_nbd_socket_pair(kSocketBuffer);
+    if (!pair) return fail(pair.error());
+    sockets_kept_ = i + 1;
+    if (Status kept = store_.keep(socket_name(name_, i), pair->ours.get()); !kept) {
+      return fail(kept.error());
+    }
+    ours.push_back(std::move(pair->ours));
+    kernels.push_back(std::move(pair->kernels));
+  }
+  auto queues =
+      DeviceQueues::create(session_.rtrs(), control_, std::move(ours), *file_, config, *this);
+  if (!queues) return fail(queues.error());
+  queues_ = std::move(*queues);
+  return kernels;
+}
+
+BlockQueue::Config Device::queue_config(const DeviceShape& shape) const {
+  return {
+      .shape = shape, .device_id = opened_.device_id, .permit_ids = session_.rtrs().queue_depth()};
+}
+
+Status Device::keep_record() {
+  rtrs::ClientSession& session = session_.rtrs();
+  return file_->write({.session = session.settings(),
+                       .parameters = {.queue_depth = session.queue_depth(),
+                                      .max_io_size = session.queue(0).max_io_size()},
+                       .memory = session_.memory_name(),
+                       .request = request_,
+                       .opened = opened_,
+                       .index = index_});
+}
+
+void Device::forget() {
+  if (file_) store_.forget(name_);
+  while (sockets_kept_ > 0) store_.forget(socket_name(name_, --sockets_kept_));
+}
+
+Status Device::resume(DeviceFile file, const DeviceRecord& record, std::vector<UniqueFd> sockets) {
+  file_ = std::move(file);
+  sockets_kept_ = sockets.size();
+  opened_ = record.opened;
+  index_ = record.index;
+  const auto shape = shape_of(opened_);
+  if (!shape) return fail(shape.error());
+  BlockQueue::Config config = queue_config(*shape);
+  config.device_id = kNoDevice;  // until reopen()
+  if (config.journal_shape() != file_->shape()) {
+    return fail(EPROTO, "its journals do not fit its session");
+  }
+  auto queues =
+      DeviceQueues::create(session_.rtrs(), control_, std::move(sockets), *file_, config, *this);
+  if (!queues) return fail(queues.error());
+  queues_ = std::move(*queues);
+  state_ = DeviceState::Open;
+  session_.was_open(opened_.device_id);
+  session_.add(*this);
+  set_service(Service::Queueing);
+  queues_->start();
+  log::info("{} of session {} goes on as {}", request_.device_path, session_.name(), node());
+  return {};
+}
+
+void Device::drain(Executor::Task done) {
+  if (queues_ != nullptr) {
+    queues_->drain(std::move(done));
+  } else {
+    control_.post(std::move(done));
+  }
+}
+
+void Device::attach(std::vector<UniqueFd> sockets, Mapped done) {
   state_ = DeviceState::Attaching;
   session_.add(*this);
   queues_->start();
   blocking_.run(
-      [config = nbd_config(), sockets = queues_->take_kernel_ends(),
-       request = max_request()]() mutable {
+      [config = nbd_config(), sockets = std::move(sockets), request = max_request()]() mutable {
         return attach_device(std::move(config), std::move(sockets), request);
       },
       [this, done = std::move(done)](Result<std::uint32_t> index) mutable {
@@ -158,7 +244,7 @@ NbdDeviceConfig Device::nbd_config() const {
           .block_size = block,
           .server_flags = server_flags(opened_, request_.access_mode, queues_->size()),
           .timeout_s = kRequestTimeout,
-          .backend = fmt::format("rnbd:{}/{}", request_.session_name, request_.device_path)};
+          .backend = backend_of(request_)};
 }
 
 std::uint32_t Device::max_request() const {
@@ -173,6 +259,7 @@ void Device::on_attached(Result<std::uint32_t> index, Mapped done) {
   }
   index_ = *index;
   state_ = DeviceState::Open;
+  if (Status kept = keep_record(); !kept) log::error("{}: {}", node(), describe(kept.error()));
   if (given_up_) {
     unmap(true, [this, done = std::move(done)](const Status&) mutable {
       done(fail(ENOTCONN, fmt::format("it was lost while it was being attached: {}", last_error_)));
@@ -223,7 +310,7 @@ void Device::unmap_by_force(Unmapped done) {
 
 void Device::detach(bool force, Unmapped done) {
   state_ = DeviceState::Detaching;
-  blocking_.run([index = index_,
+  blocking_.run([index = *index_,
                  force] { return force ? detach_device_by_force(index) : detach_device(index); },
                 [this, done = std::move(done)](Status detached) mutable {
                   on_detached(std::move(detached), std::move(done));
@@ -233,7 +320,7 @@ void Device::detach(bool force, Unmapped done) {
 void Device::on_detached(Status detached, Unmapped done) {
   if (detached) {
     take_apart([this, done = std::move(done)]() mutable {
-      log::info("/dev/nbd{} is unmapped", index_);
+      log::info("/dev/nbd{} is unmapped", *index_);
       done({});
       for (Unmapped& forced : std::exchange(forcing_, {})) forced({});
       become_gone();
@@ -252,6 +339,7 @@ void Device::on_detached(Status detached, Unmapped done) {
 void Device::take_apart(Executor::Task done) {
   retry_.reset();
   patience_.reset();
+  forget();
   auto close_at_server = [this, done = std::move(done)]() mutable {
     queues_.reset();
     session_.remove(*this);
@@ -283,6 +371,10 @@ void Device::on_session_lost(const std::string& why) {
   // never come back.
   given_up_ = true;
   queues_->fail_all([] {});
+}
+
+void Device::on_session_changed() {
+  if (Status kept = keep_record(); !kept) log::error("{}: {}", node(), describe(kept.error()));
 }
 
 std::string_view Device::name_of(Service service) {
@@ -352,6 +444,7 @@ void Device::on_reopened(const Result<wire::OpenResponse>& response, Executor::T
   const std::uint64_t known = opened_.sectors;
   opened_ = *response;
   opened_.sectors = known;
+  on_session_changed();
   at_server_ = true;
   last_error_.clear();
   log::info("{} ({}) is open again", node(), request_.device_path);

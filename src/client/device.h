@@ -7,10 +7,13 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "client/blocking_pool.h"
+#include "client/descriptor_store.h"
+#include "client/device_file.h"
 #include "client/device_queues.h"
 #include "client/map_words.h"
 #include "client/nbd_netlink.h"
@@ -38,11 +41,19 @@ class Device final : public SessionDevice, private BlockQueueEvents {
     virtual void on_device_gone(Device& device) = 0;
   };
 
-  Device(RnbdSession& session, ControlContext& control, BlockingPool& blocking, MapRequest request,
-         Events& events);
+  /// `name`: under which `store` keeps what a successor needs.
+  Device(RnbdSession& session, ControlContext& control, BlockingPool& blocking,
+         DescriptorStore& store, std::string name, MapRequest request, Events& events);
 
   /// Answers with the node. On an error everything has been undone, and on_device_gone follows.
   void map(std::move_only_function<void(Result<std::string>)> done);
+
+  /// Goes on with a device of a process before this one, which the kernel has and the session has
+  /// yet to open. Instead of map(), once. Errors: those of BlockQueue::create.
+  Status resume(DeviceFile file, const DeviceRecord& record, std::vector<UniqueFd> sockets);
+
+  /// Takes no more requests; `done` once all that were taken are answered.
+  void drain(Executor::Task done);
 
   /// `force`: whoever uses it; what is in flight fails with EIO, an unmap that hangs on a server
   /// that is away included. Errors: EBUSY, ENOTCONN (only by force now), and then nothing has
@@ -67,7 +78,11 @@ class Device final : public SessionDevice, private BlockQueueEvents {
   using Mapped = std::move_only_function<void(Result<std::string>)>;
 
   void on_opened(const wire::OpenResponse& response, Mapped done);
-  void attach(Mapped done);
+  Result<std::vector<UniqueFd>> prepare(const DeviceShape& shape);
+  Status keep_record();
+  void forget();
+  [[nodiscard]] BlockQueue::Config queue_config(const DeviceShape& shape) const;
+  void attach(std::vector<UniqueFd> sockets, Mapped done);
   void on_attached(Result<std::uint32_t> index, Mapped done);
   void undo_map(Error error, Mapped done);
   using Unmapped = std::move_only_function<void(Status)>;
@@ -79,6 +94,7 @@ class Device final : public SessionDevice, private BlockQueueEvents {
 
   void on_session_lost(const std::string& why) override;
   void reopen(Executor::Task done) override;
+  void on_session_changed() override;
   void on_reopened(const Result<wire::OpenResponse>& response, Executor::Task done);
   void set_service(Service service);
   static std::string_view name_of(Service service);
@@ -93,16 +109,20 @@ class Device final : public SessionDevice, private BlockQueueEvents {
   RnbdSession& session_;
   ControlContext& control_;
   BlockingPool& blocking_;
+  DescriptorStore& store_;
+  const std::string name_;
   const MapRequest request_;
   Events& events_;
 
   DeviceState state_ = DeviceState::Opening;
   wire::OpenResponse opened_;
+  std::optional<DeviceFile> file_;
+  std::size_t sockets_kept_ = 0;
   bool at_server_ = false;  ///< open there, under opened_.device_id
   std::unique_ptr<DeviceQueues> queues_;
-  std::uint32_t index_ = 0;
-  bool given_up_ = false;          ///< attached under a server that went away meanwhile
-  std::vector<Unmapped> forcing_;  ///< forced unmaps that wait for another one to fail
+  std::optional<std::uint32_t> index_;  ///< N of /dev/nbdN
+  bool given_up_ = false;               ///< attached under a server that went away meanwhile
+  std::vector<Unmapped> forcing_;       ///< forced unmaps that wait for another one to fail
   std::unique_ptr<ControlContext::Timer> retry_;  ///< of an OPEN that the server refused
   Service service_ = Service::Open;
   TimePoint since_ = Clock::now();
@@ -115,6 +135,8 @@ class Device final : public SessionDevice, private BlockQueueEvents {
 /// same blocks, and, where both servers say which disk it is, the same disk. ENXIO says what
 /// differs.
 Status check_same_device(const wire::OpenResponse& before, const wire::OpenResponse& now);
+/// The name that the kernel shows for the device.
+std::string backend_of(const MapRequest& request);
 
 /// What BlockQueue needs of OPEN_RSP. Errors: EPROTO, EINVAL (NBD cannot present such a device).
 Result<DeviceShape> shape_of(const wire::OpenResponse& response);

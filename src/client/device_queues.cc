@@ -1,39 +1,41 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "client/device_queues.h"
 
-#include "client/nbd_socket.h"
 #include "common/assert.h"
 #include "common/countdown.h"
 
 namespace rnbd::client {
-namespace {
 
-/// Room for several requests of the largest size: AF_UNIX charges the sender.
-constexpr int kSocketBuffer = 4 << 20;
-
-}  // namespace
-
-Result<std::unique_ptr<DeviceQueues>> DeviceQueues::create(rtrs::ClientSession& session,
-                                                           Executor& control, std::size_t count,
-                                                           const BlockQueue::Config& config,
-                                                           BlockQueueEvents& events) {
-  RNBD_ASSERT(count <= session.queues());
+Result<std::unique_ptr<DeviceQueues>> DeviceQueues::create(
+    rtrs::ClientSession& session, Executor& control, std::vector<UniqueFd> sockets,
+    const DeviceFile& file, const BlockQueue::Config& config, BlockQueueEvents& events) {
+  RNBD_ASSERT(sockets.size() <= file.queues());
   std::unique_ptr<DeviceQueues> queues(new DeviceQueues(control));
-  for (std::size_t i = 0; i < count; ++i) {
-    auto pair = make_nbd_socket_pair(kSocketBuffer);
-    if (!pair) return fail(pair.error());
-    rtrs::SessionQueue& channel = session.queue(i);
-    auto queue =
-        BlockQueue::create(channel.worker(), channel, std::move(pair->ours), config, events);
+  for (std::uint32_t i = 0; i < sockets.size(); ++i) {
+    rtrs::SessionQueue& channel = session.queue(i % session.queues());
+    auto queue = BlockQueue::create(channel.worker(), channel, std::move(sockets[i]),
+                                    file.journal(i), config, events);
     if (!queue) return fail(queue.error());
     queues->members_.push_back({&channel.worker(), std::move(*queue)});
-    queues->kernel_ends_.push_back(std::move(pair->kernels));
   }
   return queues;
 }
 
 void DeviceQueues::start() {
   on_each([](Member& member) { member.queue->start(); }, [] {});
+}
+
+void DeviceQueues::drain(Executor::Task done) {
+  if (ending_) {
+    control_.post(std::move(done));
+    return;
+  }
+  const Countdown one_done(members_.size(), std::move(done));
+  for (Member& member : members_) {
+    member.worker->post([this, &member, one_done] {
+      member.queue->drain([this, one_done] { control_.post(one_done); });
+    });
+  }
 }
 
 void DeviceQueues::fail_all(Executor::Task done) {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "client/block_queue.h"
+#include "client/device_file.h"
 #include "common/executor.h"
 #include "common/result.h"
 #include "common/unique_fd.h"
@@ -18,19 +19,20 @@ namespace rnbd::client {
 
 class DeviceQueues {
  public:
-  /// `count` queues over the session's first `count` channels, not started. Errors: those of
-  /// socketpair(2) and BlockQueue::create.
-  static Result<std::unique_ptr<DeviceQueues>> create(rtrs::ClientSession& session,
-                                                      Executor& control, std::size_t count,
-                                                      const BlockQueue::Config& config,
-                                                      BlockQueueEvents& events);
-
-  /// The kernel's ends, in order. Taken once.
-  std::vector<UniqueFd> take_kernel_ends() { return std::move(kernel_ends_); }
+  /// A queue for each of `sockets`, our ends, over a channel of the session each (in turn, if it
+  /// has fewer), with the journals of `file`; not started. Session and file outlive them. Errors:
+  /// those of BlockQueue::create.
+  static Result<std::unique_ptr<DeviceQueues>> create(
+      rtrs::ClientSession& session, Executor& control, std::vector<UniqueFd> sockets,
+      const DeviceFile& file, const BlockQueue::Config& config, BlockQueueEvents& events);
 
   void start();
 
   /// From now on everything is answered with EIO; until serve_again().
+  /// No queue takes another request; `done` once all that were taken are answered.
+  void drain(Executor::Task done);
+
+  /// From now on everything is answered with EIO.
   void fail_all(Executor::Task done);
   void serve_again();
 
@@ -55,7 +57,6 @@ class DeviceQueues {
 
   Executor& control_;
   std::vector<Member> members_;
-  std::vector<UniqueFd> kernel_ends_;
   bool ending_ = false;
 };
 

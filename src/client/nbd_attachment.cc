@@ -102,6 +102,19 @@ Status detach_device(std::uint32_t index) {
   return wait_until_free(sysfs, kFreePatience);
 }
 
+Status detach_leftover(std::optional<std::uint32_t> index, const std::string& backend) {
+  if (index) return detach_device_by_force(*index);
+  auto netlink = NbdNetlink::open();
+  if (!netlink) return fail(netlink.error());
+  const auto devices = netlink->status();
+  if (!devices) return fail(devices.error());
+  for (const NbdDeviceStatus& device : *devices) {
+    if (NbdSysfs(device.index).backend() != backend) continue;
+    if (Status gone = detach_device_by_force(device.index); !gone) return gone;
+  }
+  return {};
+}
+
 Status detach_device_by_force(std::uint32_t index) {
   if (Status gone = disconnect(index); !gone) return gone;
   return wait_until_free(NbdSysfs(index), kForcedPatience);

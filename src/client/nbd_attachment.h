@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -24,5 +25,9 @@ Status detach_device(std::uint32_t index);
 
 /// Disconnects a device whoever uses it. The node is free when the last user has closed it.
 Status detach_device_by_force(std::uint32_t index);
+
+/// Disconnects what a process that is gone had connected: the device `index`, or, of an attach that
+/// was cut short, any with this backend. No error if there is none.
+Status detach_leftover(std::optional<std::uint32_t> index, const std::string& backend);
 
 }  // namespace rnbd::client

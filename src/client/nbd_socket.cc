@@ -25,6 +25,14 @@ void enlarge_send_buffer(int fd, int bytes) {
 
 }  // namespace
 
+NbdRequest to_request(const NbdRequestHeader& header) {
+  return {.command = static_cast<NbdCommand>(std::uint16_t{header.command}),
+          .flags = header.flags,
+          .cookie = header.cookie,
+          .offset = header.offset,
+          .length = header.length};
+}
+
 Result<NbdSocketPair> make_nbd_socket_pair(int buffer_bytes) {
   std::array<int, 2> fds{};
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds.data()) != 0) {
@@ -38,12 +46,14 @@ Result<NbdSocketPair> make_nbd_socket_pair(int buffer_bytes) {
   return pair;
 }
 
-NbdSocket::NbdSocket(UniqueFd fd, Room room, NbdSocketEvents& events)
+NbdSocket::NbdSocket(UniqueFd fd, Journal& journal, Room room, NbdSocketEvents& events)
     : fd_(std::move(fd)),
+      journal_(journal),
       events_(events),
       headers_(room.replies),
-      pieces_(std::size_t{room.replies} + room.payload_pieces),
-      queue_(room.replies) {}
+      pieces_(std::size_t{room.replies} + room.payload_pieces) {
+  RNBD_ASSERT(room.replies <= journal.shape().requests);
+}
 
 NbdSocket::Arrival NbdSocket::end(int code, std::string message) {
   ended_ = true;
@@ -52,24 +62,19 @@ NbdSocket::Arrival NbdSocket::end(int code, std::string message) {
 }
 
 NbdSocket::Arrival NbdSocket::next_request(NbdRequest& out) {
-  if (buffered() < sizeof(NbdRequestHeader)) {
+  if (journal_.ahead() < sizeof(NbdRequestHeader)) {
     if (const Arrival arrival = fill_window(); arrival != Arrival::Complete) return arrival;
   }
-  const auto header = load<NbdRequestHeader>(window_, window_begin_);
+  const NbdRequestHeader header = journal_.next_header();
   if (header.magic != kNbdRequestMagic) {
     return end(EPROTO,
                fmt::format("the kernel's request has magic {:#x}", std::uint32_t{header.magic}));
   }
-  out = {.command = static_cast<NbdCommand>(std::uint16_t{header.command}),
-         .flags = header.flags,
-         .cookie = header.cookie,
-         .offset = header.offset,
-         .length = header.length};
+  out = to_request(header);
   const bool payload = out.command == NbdCommand::Write;
   if (payload && out.length > kNbdMaxPayload) {
     return end(EPROTO, fmt::format("the kernel's WRITE of {} bytes is too long", out.length));
   }
-  window_begin_ += sizeof header;
   // Writes mostly come in company. Asking for one header only behind a write leaves the payload of
   // the next one in the socket, to be received in place instead of copied.
   headers_ahead_ = payload ? 1 : kWindowHeaders;
@@ -77,82 +82,63 @@ NbdSocket::Arrival NbdSocket::next_request(NbdRequest& out) {
 }
 
 NbdSocket::Arrival NbdSocket::fill_window() {
-  const std::size_t have = buffered();
-  std::memmove(window_.data(), window_.data() + window_begin_, have);
-  window_begin_ = 0;
-  window_end_ = have;
-  const std::size_t room = headers_ahead_ * sizeof(NbdRequestHeader) - have;
-  const iovec piece{window_.data() + have, room};
-  std::size_t got = 0;
-  const Arrival arrival = receive({&piece, 1}, got);
-  window_end_ += got;
+  if (ended_) return Arrival::Ended;
+  if (drained_) return Arrival::Nothing;
+  const std::size_t room = headers_ahead_ * sizeof(NbdRequestHeader) - journal_.ahead();
+  const Arrival arrival = arrived(journal_.receive_ahead(fd_.get(), room), room);
   if (arrival == Arrival::Nothing || arrival == Arrival::Ended) return arrival;
-  return buffered() >= sizeof(NbdRequestHeader) ? Arrival::Complete : Arrival::Partial;
+  return journal_.ahead() >= sizeof(NbdRequestHeader) ? Arrival::Complete : Arrival::Partial;
 }
 
 NbdSocket::Arrival NbdSocket::receive_payload(std::span<std::byte> target, bool last,
                                               std::size_t& got) {
-  got = take_buffered(target);
+  got = journal_.take_ahead(target);
   if (got == target.size()) return Arrival::Complete;
+  const auto nothing_more = [&got] { return got > 0 ? Arrival::Partial : Arrival::Nothing; };
+  if (ended_) return Arrival::Ended;
+  if (drained_) return nothing_more();
 
   const std::span<std::byte> rest = target.subspan(got);
-  window_begin_ = window_end_ = 0;
-  const std::array<iovec, 2> pieces{
-      {{rest.data(), rest.size()}, {window_.data(), sizeof(NbdRequestHeader)}}};
-  std::size_t received = 0;
-  const Arrival arrival = receive(std::span(pieces).first(last ? 2 : 1), received);
-  if (received < rest.size()) {
-    got += received;
-    if (arrival == Arrival::Ended) return arrival;
-    return got > 0 ? Arrival::Partial : Arrival::Nothing;
-  }
-  got = target.size();
-  window_end_ = received - rest.size();
-  return Arrival::Complete;
+  const std::size_t ahead = last ? sizeof(NbdRequestHeader) : 0;
+  const auto count = journal_.receive_payload(fd_.get(), rest, ahead);
+  if (arrived(count, rest.size() + ahead) == Arrival::Ended) return Arrival::Ended;
+  got += std::min(count.value_or(0), rest.size());
+  return got == target.size() ? Arrival::Complete : nothing_more();
 }
 
-std::size_t NbdSocket::take_buffered(std::span<std::byte> target) {
-  const std::size_t count = std::min(buffered(), target.size());
-  if (count == 0) return 0;
-  std::memcpy(target.data(), window_.data() + window_begin_, count);
-  window_begin_ += count;
-  return count;
-}
-
-NbdSocket::Arrival NbdSocket::receive(std::span<const iovec> pieces, std::size_t& got) {
-  if (ended_) return Arrival::Ended;
-  if (drained_) return Arrival::Nothing;
-  std::size_t asked = 0;
-  for (const iovec& piece : pieces) asked += piece.iov_len;
-  msghdr message{};
-  // recvmsg() changes no iovec. NOLINTNEXTLINE(cppcoreguidelines-pro-type-const-cast)
-  message.msg_iov = const_cast<iovec*>(pieces.data());
-  message.msg_iovlen = pieces.size();
-  ssize_t count = 0;
-  do {
-    count = ::recvmsg(fd_.get(), &message, MSG_DONTWAIT);
-  } while (count < 0 && errno == EINTR);
+/// What a call that took `count` of the `asked` bytes means.
+NbdSocket::Arrival NbdSocket::arrived(std::optional<std::size_t> count, std::size_t asked) {
   // Reset: it closed without having read all of our replies.
-  if (count == 0 || (count < 0 && errno == ECONNRESET)) {
+  if (count == 0 || (!count && errno == ECONNRESET)) {
     return end(EPIPE, "the kernel closed its end of the socket");
   }
-  if (count < 0 && errno != EAGAIN) return end(errno, "cannot receive from the kernel");
-  if (count < 0) return Arrival::Nothing;
-  got = static_cast<std::size_t>(count);
-  drained_ = got < asked;
+  if (!count && errno != EAGAIN && errno != EINTR) {
+    return end(errno, "cannot receive from the kernel");
+  }
+  if (!count) return Arrival::Nothing;
+  drained_ = *count < asked;
   return drained_ ? Arrival::Partial : Arrival::Complete;
 }
 
 void NbdSocket::queue_reply(std::uint32_t slot, const NbdCookie& cookie, std::uint32_t nbd_error) {
-  RNBD_ASSERT(slot < headers_.size() && queue_count_ < queue_.size());
+  RNBD_ASSERT(slot < headers_.size());
   headers_[slot] = {.magic = kNbdReplyMagic, .error = nbd_error, .cookie = cookie};
-  queue_[(queue_begin_ + queue_count_++) % queue_.size()].slot = slot;
+  journal_.queue_reply(static_cast<std::uint16_t>(slot), sizeof headers_[slot]);
   push_piece(&headers_[slot], sizeof headers_[slot]);
 }
 
 void NbdSocket::add_payload(std::span<std::byte> data) {
-  RNBD_ASSERT(queue_count_ > 0);
+  journal_.extend_reply(data.size());
   push_piece(data.data(), data.size());
+}
+
+void NbdSocket::go_on(std::uint32_t slot, const NbdCookie& cookie, std::uint32_t nbd_error,
+                      std::span<const std::span<std::byte>> data, std::size_t sent) {
+  RNBD_ASSERT(slot < headers_.size() && piece_end_ == 0);
+  headers_[slot] = {.magic = kNbdReplyMagic, .error = nbd_error, .cookie = cookie};
+  push_piece(&headers_[slot], sizeof headers_[slot]);
+  for (const auto piece : data) push_piece(piece.data(), piece.size());
+  move_on(sent);
 }
 
 void NbdSocket::push_piece(void* data, std::size_t length) {
@@ -163,20 +149,18 @@ void NbdSocket::push_piece(void* data, std::size_t length) {
   }
   RNBD_ASSERT(length > 0 && piece_end_ < pieces_.size());
   pieces_[piece_end_++] = {data, length};
-  bytes_queued_ += length;
-  queue_[(queue_begin_ + queue_count_ - 1) % queue_.size()].end = bytes_queued_;
 }
 
 NbdSocket::Sending NbdSocket::flush() {
   blocked_ = false;
   while (piece_begin_ < piece_end_) {
     if (sending_ended_) return end_sending(0);
-    msghdr message{};
-    message.msg_iov = &pieces_[piece_begin_];
-    message.msg_iovlen = std::min<std::size_t>(piece_end_ - piece_begin_, UIO_MAXIOV);
-    const ssize_t count = ::sendmsg(fd_.get(), &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-    if (count >= 0) {
-      taken(static_cast<std::size_t>(count));
+    const auto next = std::span(pieces_).subspan(piece_begin_, piece_end_ - piece_begin_);
+    const auto count =
+        journal_.send(fd_.get(), next.first(std::min<std::size_t>(next.size(), UIO_MAXIOV)));
+    if (count) {
+      move_on(*count);
+      tell_taken();
     } else if (errno == EAGAIN || errno == ENOBUFS || errno == ENOMEM) {
       blocked_ = true;
       return errno == EAGAIN ? Sending::Blocked : Sending::Starved;
@@ -199,8 +183,7 @@ NbdSocket::Sending NbdSocket::end_sending(int code) {
   return Sending::Ended;
 }
 
-void NbdSocket::taken(std::size_t bytes) {
-  bytes_sent_ += bytes;
+void NbdSocket::move_on(std::size_t bytes) {
   while (bytes > 0) {
     iovec& piece = pieces_[piece_begin_];
     const std::size_t part = std::min(bytes, piece.iov_len);
@@ -210,19 +193,16 @@ void NbdSocket::taken(std::size_t bytes) {
     if (piece.iov_len == 0) ++piece_begin_;
   }
   if (piece_begin_ == piece_end_) piece_begin_ = piece_end_ = 0;
-  while (queue_count_ > 0 && queue_[queue_begin_].end <= bytes_sent_) {
-    const std::uint32_t slot = queue_[queue_begin_].slot;
-    queue_begin_ = (queue_begin_ + 1) % queue_.size();
-    --queue_count_;
-    events_.on_reply_taken(slot);
-  }
+}
+
+void NbdSocket::tell_taken() {
+  while (const auto slot = journal_.next_answered()) events_.on_reply_taken(*slot);
 }
 
 void NbdSocket::drop_replies() {
   piece_begin_ = piece_end_ = 0;
-  bytes_sent_ = bytes_queued_;
   blocked_ = false;
-  taken(0);
+  while (const auto slot = journal_.next_forgotten()) events_.on_reply_taken(*slot);
 }
 
 }  // namespace rnbd::client

@@ -1,19 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 // The NBD protocol on our end of one socket pair, and no policy: request headers come in, payload
-// goes straight where the owner wants it, replies queue up and leave together. Owned by a
-// BlockQueue and used on its worker's thread. Always holds: no call blocks, nothing is allocated
-// after construction, and bytes that make no sense end the socket instead of being guessed at.
+// goes straight where the owner wants it, replies queue up and leave together. Where both streams
+// are is in the queue's journal. Owned by a BlockQueue and used on its worker's thread. Always
+// holds: no call blocks, nothing is allocated after construction, and bytes that make no sense end
+// the socket instead of being guessed at.
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include <sys/uio.h>
 
+#include "client/journal.h"
 #include "client/nbd_wire.h"
 #include "common/result.h"
 #include "common/unique_fd.h"
@@ -38,6 +40,8 @@ struct NbdRequest {
   std::uint64_t offset = 0;
   std::uint32_t length = 0;
 };
+
+NbdRequest to_request(const NbdRequestHeader& header);
 
 class NbdSocketEvents {
  public:
@@ -69,16 +73,22 @@ class NbdSocket {
     Ended,    ///< nobody reads any more. Replies are dropped; receiving goes on, up to the end
   };
 
-  NbdSocket(UniqueFd fd, Room room, NbdSocketEvents& events);
+  /// `journal` has been recovered, and outlives the socket.
+  NbdSocket(UniqueFd fd, Journal& journal, Room room, NbdSocketEvents& events);
 
   // --- receiving ---
 
   /// Before a series of receiving calls: forgets that the socket was found empty.
   void begin_round() { drained_ = false; }
 
-  /// The next request (Complete). After a WRITE with a length, receive_payload() comes until all of
-  /// it is here. Ended: the kernel closed, or sent a bad magic or a WRITE above kNbdMaxPayload.
+  /// The next request (Complete), which stays next until it is opened or skipped. Ended: the kernel
+  /// closed, or sent a bad magic or a WRITE above kNbdMaxPayload.
   Arrival next_request(NbdRequest& out);
+
+  /// The request is `slot`'s from now on. After a WRITE with a length, receive_payload() comes
+  /// until all of it is here.
+  void open_request(std::uint16_t slot) { journal_.open(slot); }
+  void skip_request() { journal_.skip_header(); }
 
   /// Receives payload of the WRITE last returned into `target`, never more; `got` says how much.
   /// `last`: with it the payload ends, so that the next header may come along.
@@ -91,6 +101,11 @@ class NbdSocket {
 
   /// Adds data to the reply queued last. It is read until on_reply_taken().
   void add_payload(std::span<std::byte> data);
+
+  /// Goes on with the reply that the journal has as half sent, before any other is queued: `sent`
+  /// bytes of header and `data` are out. `data` is read until on_reply_taken().
+  void go_on(std::uint32_t slot, const NbdCookie& cookie, std::uint32_t nbd_error,
+             std::span<const std::span<std::byte>> data, std::size_t sent);
 
   /// Sends what is queued, as much of it as the socket takes: mostly with one system call.
   Sending flush();
@@ -106,30 +121,23 @@ class NbdSocket {
   [[nodiscard]] int fd() const { return fd_.get(); }
 
  private:
-  struct QueuedReply {
-    std::uint32_t slot = 0;
-    std::uint64_t end = 0;  ///< of the stream of all replies, where this one ends
-  };
-
   static constexpr std::size_t kWindowHeaders = 16;
+  static_assert(kWindowHeaders * sizeof(NbdRequestHeader) <= Journal::kWindow);
 
-  [[nodiscard]] std::size_t buffered() const { return window_end_ - window_begin_; }
   Arrival fill_window();
-  std::size_t take_buffered(std::span<std::byte> target);
-  Arrival receive(std::span<const iovec> pieces, std::size_t& got);
+  Arrival arrived(std::optional<std::size_t> count, std::size_t asked);
   Arrival end(int code, std::string message);
   Sending end_sending(int code);
   void push_piece(void* data, std::size_t length);
-  void taken(std::size_t bytes);
+  void move_on(std::size_t bytes);
+  void tell_taken();
 
   UniqueFd fd_;
+  Journal& journal_;
   NbdSocketEvents& events_;
   Error error_;
   bool ended_ = false;
 
-  std::array<std::byte, kWindowHeaders * sizeof(NbdRequestHeader)> window_{};
-  std::size_t window_begin_ = 0;
-  std::size_t window_end_ = 0;
   std::size_t headers_ahead_ = 1;  ///< how many to ask for; see next_request()
   bool drained_ = false;           ///< the last receive came short
 
@@ -137,11 +145,6 @@ class NbdSocket {
   std::vector<iovec> pieces_;            ///< [piece_begin_, piece_end_) are still to be sent
   std::size_t piece_begin_ = 0;
   std::size_t piece_end_ = 0;
-  std::vector<QueuedReply> queue_;  ///< a ring
-  std::size_t queue_begin_ = 0;
-  std::size_t queue_count_ = 0;
-  std::uint64_t bytes_queued_ = 0;
-  std::uint64_t bytes_sent_ = 0;
   bool blocked_ = false;
   bool sending_ended_ = false;
 };

@@ -21,9 +21,12 @@ std::vector<std::byte> to_bytes(const T& message) {
 }  // namespace
 
 RnbdSession::RnbdSession(transport::Fabric& fabric, ControlContext& control,
-                         std::vector<WorkerContext*> workers, rtrs::SessionSettings settings)
+                         std::vector<WorkerContext*> workers, rtrs::SessionSettings settings,
+                         std::string memory_name)
     : control_(control),
-      session_(fabric, control, std::move(workers), std::move(settings), *this) {}
+      memory_name_(std::move(memory_name)),
+      session_(fabric, control, std::move(workers), std::move(settings), *this),
+      was_ready_(session_.settings().resumed.has_value()) {}
 
 void RnbdSession::when_ready(std::move_only_function<void(Status)> done) {
   if (ready_) {
@@ -104,6 +107,10 @@ void RnbdSession::on_path_state(const rtrs::PathKeeper& path) {
   } else if (path.state() == rtrs::KeeperState::Closing && !path.ending()) {
     log::warn("session {}: path to {}: {}", name(), to, path.last_error());
   }
+}
+
+void RnbdSession::on_settings_changed() {
+  for (SessionDevice* device : devices_) device->on_session_changed();
 }
 
 TimePoint RnbdSession::since(const rtrs::PathKeeper& path) const {

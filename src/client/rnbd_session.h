@@ -30,6 +30,8 @@ class SessionDevice {
   virtual void on_session_lost(const std::string& why) = 0;
   /// Call `done` once workers use the new id, or cannot use the device at all.
   virtual void reopen(Executor::Task done) = 0;
+  /// The session's settings are others now.
+  virtual void on_session_changed() = 0;
 };
 
 /// What to open, in RNBD's words.
@@ -42,9 +44,10 @@ struct OpenRequest {
 class RnbdSession final : private rtrs::SessionEvents {
  public:
   RnbdSession(transport::Fabric& fabric, ControlContext& control,
-              std::vector<WorkerContext*> workers, rtrs::SessionSettings settings);
+              std::vector<WorkerContext*> workers, rtrs::SessionSettings settings,
+              std::string memory_name);
 
-  void start() { session_.start(); }
+  Status start() { return session_.start(); }
 
   /// Calls `done` once devices can be opened, or with why they never will be. For a session that
   /// was up and is being reconnected: ENOTCONN at once.
@@ -61,18 +64,24 @@ class RnbdSession final : private rtrs::SessionEvents {
   void add(SessionDevice& device) { devices_.push_back(&device); }
   void remove(SessionDevice& device) { std::erase(devices_, &device); }
 
+  /// A process before this one had it open, under this id.
+  void was_open(std::uint32_t device_id) { stale_ids_.insert(device_id); }
+
   /// Ends the session; no device is left.
   void stop(Executor::Task done) { session_.close(std::move(done)); }
 
   [[nodiscard]] rtrs::ClientSession& rtrs() { return session_; }
   /// Since when a path has been in its state.
   [[nodiscard]] TimePoint since(const rtrs::PathKeeper& path) const;
+  /// Under which the session's buffers are kept.
+  [[nodiscard]] const std::string& memory_name() const { return memory_name_; }
   [[nodiscard]] const std::string& name() const { return session_.settings().name; }
 
  private:
   void on_session_up() override;
   void on_session_down(const Error& error, bool will_retry) override;
   void on_path_state(const rtrs::PathKeeper& path) override;
+  void on_settings_changed() override;
   void on_refused(const Error& error);
   void on_hello(int error, std::span<const std::byte> answer);
   void close_stale();
@@ -80,6 +89,7 @@ class RnbdSession final : private rtrs::SessionEvents {
   void become_ready();
 
   ControlContext& control_;
+  const std::string memory_name_;
   rtrs::ClientSession session_;
   std::vector<SessionDevice*> devices_;
   std::map<std::size_t, TimePoint> path_changes_;  ///< by a path's number

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Page-aligned memory of its own mapping: what adapters and disks read and write directly. Zeroed,
-// and given back to the system when it goes.
+// and given back to the system when it goes; or that of a file in memory, which stays as long as
+// anybody has the file open.
 #pragma once
 
 #include <cerrno>
@@ -12,6 +13,7 @@
 #include <sys/mman.h>
 
 #include "common/result.h"
+#include "common/unique_fd.h"
 
 namespace rnbd {
 
@@ -21,12 +23,22 @@ class MemoryBlock {
 
   /// Errors: ENOMEM.
   static Result<MemoryBlock> map(std::size_t bytes) {
-    void* address =
-        ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (address == MAP_FAILED) return fail(errno, fmt::format("cannot map {} bytes", bytes));
-    // A child of fork() must not take pages away from an adapter that writes into them.
-    ::madvise(address, bytes, MADV_DONTFORK);
-    return MemoryBlock({static_cast<std::byte*>(address), bytes});
+    return map_pages(bytes, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+  }
+
+  /// The first `bytes` of a memory file, which has so many; it may be closed then. Every page is
+  /// there before it is used. Errors: ENOMEM.
+  static Result<MemoryBlock> map_file(int file, std::size_t bytes) {
+    return map_pages(bytes, MAP_SHARED | MAP_POPULATE, file);
+  }
+
+  /// A new memory file, zeroed; `name` is for people. Errors: those of memfd_create(2).
+  static Result<UniqueFd> make_file(const char* name, std::size_t bytes) {
+    UniqueFd file(::memfd_create(name, MFD_CLOEXEC));
+    if (!file || ::ftruncate(file.get(), static_cast<off_t>(bytes)) != 0) {
+      return fail(errno, fmt::format("cannot make a memory file of {} bytes", bytes));
+    }
+    return file;
   }
 
   MemoryBlock(MemoryBlock&& other) noexcept : bytes_(std::exchange(other.bytes_, {})) {}
@@ -41,6 +53,16 @@ class MemoryBlock {
   [[nodiscard]] std::span<std::byte> bytes() const { return bytes_; }
 
  private:
+  static Result<MemoryBlock> map_pages(std::size_t bytes, int flags, int file) {
+    void* address = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, flags, file, 0);
+    if (address == MAP_FAILED) return fail(errno, fmt::format("cannot map {} bytes", bytes));
+    // A child of fork() must not take pages away from an adapter that writes into them.
+    ::madvise(address, bytes, MADV_DONTFORK);
+    // Users' data belongs in no core file; and who waits for a successor waits for the dump.
+    ::madvise(address, bytes, MADV_DONTDUMP);
+    return MemoryBlock({static_cast<std::byte*>(address), bytes});
+  }
+
   explicit MemoryBlock(std::span<std::byte> bytes) : bytes_(bytes) {}
   std::span<std::byte> bytes_;
 };

@@ -31,6 +31,12 @@ class DaemonLoop {
     wait(*watched_.back());
   }
 
+  /// Calls `handler` on each `signal` but the ones that end the loop.
+  void on_signal(int signal, std::function<void()> handler) {
+    others_.push_back(std::make_unique<OtherSignal>(io_, signal, std::move(handler)));
+    wait_other(*others_.back());
+  }
+
   /// Runs. On the first signal `stop` is called with a task that ends the loop; a second one ends
   /// it at once.
   void run(std::move_only_function<void(Executor::Task ended)> stop) {
@@ -47,6 +53,21 @@ class DaemonLoop {
     boost::asio::posix::stream_descriptor descriptor;
     std::function<void()> ready;
   };
+
+  struct OtherSignal {
+    OtherSignal(boost::asio::io_context& io, int signal, std::function<void()> call)
+        : set(io, signal), handler(std::move(call)) {}
+    boost::asio::signal_set set;
+    std::function<void()> handler;
+  };
+
+  void wait_other(OtherSignal& other) {
+    other.set.async_wait([this, &other](const boost::system::error_code& error, int) {
+      if (error) return;
+      other.handler();
+      wait_other(other);
+    });
+  }
 
   void wait(Watched& watched) {
     watched.descriptor.async_wait(boost::asio::posix::stream_descriptor::wait_read,
@@ -75,6 +96,7 @@ class DaemonLoop {
   boost::asio::io_context io_{1};
   AsioContext context_{io_};
   std::vector<std::unique_ptr<Watched>> watched_;
+  std::vector<std::unique_ptr<OtherSignal>> others_;
   bool stopping_ = false;
 };
 

@@ -26,6 +26,9 @@ enum class ExitCode : int {
 
 inline constexpr int kLastExitCode = 12;
 
+/// No command ends so, but a client daemon that left its devices to the next one: start that now.
+inline constexpr int kHandedOver = 75;
+
 struct ErrnoExit {
   int error;
   ExitCode exit;

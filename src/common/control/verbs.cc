@@ -43,6 +43,8 @@ Json map_args(std::span<const std::string> words) {
 
 Json to_json(const UnmapArgs& args) { return {{"device", args.device}, {"force", args.force}}; }
 
+Json upgrade_args() { return {{"journals", kJournalVersion}}; }
+
 Json map_result(const std::string& device) { return {{"device", device}}; }
 
 Json to_json(const DeviceEntry& entry) {
@@ -144,6 +146,14 @@ Result<std::string> read_paths_args(const Json& args) {
   if (!args.contains("session")) return session;
   if (Status read = read_text(args, "session", session); !read) return fail(read.error());
   return session;
+}
+
+Result<std::uint32_t> read_upgrade_args(const Json& args) {
+  const auto journals = args.find("journals");
+  if (journals == args.end() || !journals->is_number_unsigned()) {
+    return fail(EINVAL, "upgrade needs a number 'journals'");
+  }
+  return journals->get<std::uint32_t>();
 }
 
 Result<std::string> read_map_result(const Json& result) {

@@ -10,6 +10,7 @@
 //   paths   client   {"session":"blya"}, or all             {"schema_version":1,"paths":[{…},…]}
 //   path    client   {"action":"remove","session":"blya",   {}
 //                     "path":"ip:10.0.0.1","force":false}
+//   upgrade client   {"journals":1}                         {}
 //
 // A device of `list` has the fields of DeviceEntry, in that order; daemons may add more, which
 // `list --json` passes on. Sizes are bytes. Nothing mapped is an empty array.
@@ -32,6 +33,11 @@ inline constexpr const char* kUnmapVerb = "unmap";
 inline constexpr const char* kListVerb = "list";
 inline constexpr const char* kPathsVerb = "paths";
 inline constexpr const char* kPathVerb = "path";
+inline constexpr const char* kUpgradeVerb = "upgrade";
+
+/// Of the journals by which one client daemon goes on where another one ended. Raise it with each
+/// change of what is in them.
+inline constexpr std::uint32_t kJournalVersion = 2;
 
 /// Of the JSON that `list` prints. Fields may be added under the same number.
 inline constexpr int kSchemaVersion = 1;
@@ -90,6 +96,7 @@ struct PathEntry {
 
 Json map_args(std::span<const std::string> words);
 Json to_json(const UnmapArgs& args);
+Json upgrade_args();
 Json map_result(const std::string& device);
 /// Add what only one daemon knows to the object this returns.
 Json to_json(const DeviceEntry& entry);
@@ -106,6 +113,8 @@ Result<UnmapArgs> read_unmap_args(const Json& args);
 Result<PathArgs> read_path_args(const Json& args);
 /// The session asked for; empty: all.
 Result<std::string> read_paths_args(const Json& args);
+/// The version of the journals that who asks can read.
+Result<std::uint32_t> read_upgrade_args(const Json& args);
 
 /// Readers for the commands. EPROTO: the daemon does not keep the contract.
 Result<std::string> read_map_result(const Json& result);

@@ -44,7 +44,21 @@ PathKeeper& ClientSession::add(PathSpec spec) {
   return *paths_.back();
 }
 
-void ClientSession::start() { paths_.front()->connect(); }
+Status ClientSession::start() {
+  if (!settings_.resumed) {
+    paths_.front()->connect();
+    return {};
+  }
+  if (Status created = create_core(settings_.resumed->parameters); !created) return created;
+  for (const PermitId permit : settings_.resumed->held_permits) core_->permits.claim(permit);
+  was_up_ = true;
+  for (const auto& path : paths_) {
+    path->resume();
+    former_.insert(path.get());
+  }
+  for (const auto& path : paths_) path->connect();
+  return {};
+}
 
 PathKeeper* ClientSession::first_connected() const {
   const auto found =
@@ -96,7 +110,7 @@ Result<SessionCore*> ClientSession::on_parameters(const ServerParameters& parame
 
 Status ClientSession::create_core(const ServerParameters& parameters) {
   const auto count = static_cast<std::uint32_t>(workers_.size());
-  auto core = SessionCore::create(parameters, count);
+  auto core = SessionCore::create(parameters, count, settings_.make_memory);
   if (!core) return fail(core.error());
   core_ = std::move(*core);
   core_->policy = settings_.policy;
@@ -139,6 +153,12 @@ void ClientSession::connect_queues(PathKeeper& path) {
 }
 
 void ClientSession::resume() {
+  resuming_ = true;
+  if (former_.empty()) open_gates();
+}
+
+void ClientSession::open_gates() {
+  resuming_ = false;
   on_each_queue(
       [](std::size_t index, SessionQueue& queue) {
         if (index > 0) queue.open_gate(true);
@@ -171,7 +191,9 @@ Status ClientSession::check_new_path(const PathSpec& spec) const {
 }
 
 void ClientSession::add_path(PathSpec spec, PathKeeper::Done done) {
+  settings_.paths.push_back(spec);
   PathKeeper& path = add(std::move(spec));
+  events_.on_settings_changed();
   path.reconnect([this, added = &path, done = std::move(done)](const Status& status) mutable {
     if (status) {
       done({});
@@ -194,6 +216,7 @@ void ClientSession::remove_path(PathKeeper& path, Executor::Task done) {
 void ClientSession::set_policy(PathPolicy policy) {
   settings_.policy = policy;
   if (core_ != nullptr) core_->policy = policy;
+  events_.on_settings_changed();
 }
 
 bool ClientSession::on_lost(PathKeeper& path, const Error& error, bool was_up) {
@@ -229,6 +252,7 @@ bool ClientSession::on_first_attempt_failed(PathKeeper& path, const Error& error
 
 void ClientSession::on_last_path_lost(const Error& error) {
   last_error_ = describe(error);
+  resuming_ = false;
   on_each_queue([](std::size_t, SessionQueue& queue) { queue.close_gate(); }, [] {});
   worker_of(0).post([this] { service_->fail_all(ENOTCONN); });
   events_.on_session_down(error, true);
@@ -246,6 +270,8 @@ void ClientSession::send_again(PathKeeper& path) {
         stats->failovers += queue.send_again(index);
       },
       [] {});
+  former_.erase(&path);
+  if (resuming_ && former_.empty()) open_gates();
 }
 
 void ClientSession::stop_using(PathKeeper& path, Executor::Task done) {
@@ -257,16 +283,19 @@ void ClientSession::on_state(const PathKeeper& path) { events_.on_path_state(pat
 
 void ClientSession::on_ended(PathKeeper& path) {
   // Behind what it has asked of the workers, and not from inside its own call.
-  on_each_queue([](std::size_t, SessionQueue&) {},
-                [this, ended = &path] {
-                  std::erase_if(paths_, [&](const auto& one) { return one.get() == ended; });
-                  for (Removal& removal : removals_) {
-                    if (removal.path == ended) control_.post(std::move(removal.done));
-                  }
-                  std::erase_if(removals_,
-                                [&](const Removal& removal) { return removal.path == ended; });
-                  if (on_closed_ && paths_.empty()) finish_closing();
-                });
+  on_each_queue(
+      [](std::size_t, SessionQueue&) {},
+      [this, ended = &path] {
+        std::erase_if(settings_.paths,
+                      [&](const PathSpec& one) { return one.uuid == ended->spec().uuid; });
+        if (!on_closed_) events_.on_settings_changed();
+        std::erase_if(paths_, [&](const auto& one) { return one.get() == ended; });
+        for (Removal& removal : removals_) {
+          if (removal.path == ended) control_.post(std::move(removal.done));
+        }
+        std::erase_if(removals_, [&](const Removal& removal) { return removal.path == ended; });
+        if (on_closed_ && paths_.empty()) finish_closing();
+      });
 }
 
 void ClientSession::close(Executor::Task done) {

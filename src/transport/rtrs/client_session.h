@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,12 @@
 
 namespace rnbd::rtrs {
 
+/// What a session needs to know to go on where one in another process ended.
+struct ResumedSession {
+  ServerParameters parameters;         ///< as the server had them
+  std::vector<PermitId> held_permits;  ///< their owners are made before anybody else acquires
+};
+
 struct SessionSettings {
   std::string name;
   std::vector<PathSpec> paths;  ///< one at least; further ones may come later
@@ -27,6 +34,11 @@ struct SessionSettings {
   PathPolicy policy = PathPolicy::MinInflight;
   int max_reconnect_attempts = -1;  ///< in a row; -1: no end
   std::uint64_t seed = 0;           ///< of what is left to chance
+  /// Where the buffers lie: memory of its own, or what a process before this one used.
+  SessionCore::MakeMemory make_memory = MemoryBlock::map;
+  /// As if it had been up and lost its paths just now: queues are there after start(), and the
+  /// server is tried for ever.
+  std::optional<ResumedSession> resumed;
 };
 
 /// Told on the control thread.
@@ -40,6 +52,9 @@ class SessionEvents {
   /// and close() is all that can be done with it.
   virtual void on_session_down(const Error& error, bool will_retry) = 0;
   virtual void on_path_state(const PathKeeper& path) { static_cast<void>(path); }
+  /// A path was added or has ended, or the policy changed. Called before a path that is added can
+  /// have sent anything.
+  virtual void on_settings_changed() {}
 };
 
 class ClientSession final : private PathOwner {
@@ -50,8 +65,9 @@ class ClientSession final : private PathOwner {
                 SessionEvents& events);
   ~ClientSession() override;
 
-  /// Brings the first path up that can be, and then the others.
-  void start();
+  /// Brings the first path up that can be, and then the others. Errors, of a resumed session only:
+  /// those of settings.make_memory.
+  Status start();
 
   /// Takes everything down; `done` is called when nothing of the session is left on any worker. No
   /// event follows. Every request has been abandoned before.
@@ -115,6 +131,7 @@ class ClientSession final : private PathOwner {
   bool on_first_attempt_failed(PathKeeper& path, const Error& error);
   void on_last_path_lost(const Error& error);
   void connect_queues(PathKeeper& path);
+  void open_gates();
   void finish_closing();
   WorkerContext& worker_of(std::size_t queue) { return *workers_[queue == 0 ? 0 : queue - 1]; }
   /// Runs `step` for each queue on its worker, then `done` on the control thread.
@@ -131,6 +148,10 @@ class ClientSession final : private PathOwner {
   std::vector<std::unique_ptr<SessionQueue>> queues_;  ///< [0] carries service messages
   std::unique_ptr<ServiceQueue> service_;
   std::vector<std::unique_ptr<PathKeeper>> paths_;
+  /// Paths of a process before this one whose last life the server may still hold. As long as there
+  /// are any, what it sent there could land behind what we send: the gates stay closed.
+  std::set<const PathKeeper*> former_;
+  bool resuming_ = false;  ///< resume() was called, and the gates wait for former_
   bool was_up_ = false;
   unsigned turned_away_ = 0;  ///< how often, before it was ever up
   std::uint32_t reconnects_ = 0;

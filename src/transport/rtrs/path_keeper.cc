@@ -45,6 +45,11 @@ Route PathKeeper::route() const {
   return route;
 }
 
+void PathKeeper::resume() {
+  unanswered_ = true;
+  was_up_ = true;
+}
+
 void PathKeeper::connect() {
   wanted_ = true;
   again_ = true;

@@ -84,6 +84,10 @@ class PathKeeper final : private PathEvents {
 
   using Done = std::move_only_function<void(Status)>;
 
+  /// It had a life in a process before this one, which the server may still believe in. Before
+  /// connect().
+  void resume();
+
   /// Wants it up: begins, or goes on at once where it waits.
   void connect();
 

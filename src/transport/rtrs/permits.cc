@@ -52,6 +52,13 @@ bool PermitPool::acquire(std::uint32_t share, std::span<PermitId> permits) {
   return true;
 }
 
+void PermitPool::claim(PermitId permit) {
+  RNBD_ASSERT(permit < depth_);
+  const std::uint64_t bit = std::uint64_t{1} << permit % kWordBits;
+  const std::uint64_t before = used_[permit / kWordBits].fetch_or(bit);
+  RNBD_ASSERT((before & bit) == 0);
+}
+
 bool PermitPool::try_acquire(std::uint32_t share, std::span<PermitId> permits) {
   const Range home = shares_[share].home;
   std::size_t got = take(home, permits);

@@ -23,6 +23,9 @@ class PermitPool {
   /// Fills `permits` or takes none and marks the share as starving. Any thread, one per share.
   bool acquire(std::uint32_t share, std::span<PermitId> permits);
 
+  /// Takes one that is free and known to be. Before any other call.
+  void claim(PermitId permit);
+
   /// Gives back. Any thread.
   void release(std::span<const PermitId> permits);
 

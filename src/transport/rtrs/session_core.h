@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <vector>
 
 #include "common/memory_block.h"
@@ -44,11 +45,14 @@ class PermitSleeper {
 
 class SessionCore {
  public:
-  /// Queue 0 carries service messages; `queues` more carry I/O. Errors: ENOMEM.
+  using MakeMemory = std::function<Result<MemoryBlock>(std::size_t bytes)>;
+
+  /// Queue 0 carries service messages; `queues` more carry I/O. Errors: those of `make_memory`.
   static Result<std::unique_ptr<SessionCore>> create(const ServerParameters& parameters,
-                                                     std::uint32_t queues) {
+                                                     std::uint32_t queues,
+                                                     const MakeMemory& make_memory) {
     const std::size_t stride = parameters.max_io_size + limits::kHeaderArea;
-    auto memory = MemoryBlock::map(parameters.queue_depth * stride);
+    auto memory = make_memory(parameters.queue_depth * stride);
     if (!memory) return fail(memory.error());
     return std::unique_ptr<SessionCore>(
         new SessionCore(parameters, queues, stride, std::move(*memory)));
