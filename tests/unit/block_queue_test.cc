@@ -296,11 +296,31 @@ TEST(BlockQueue, IsNotMadeForAServerThatCannotTakeABlock) {
   FakeRequestChannel channel(disk, {.permits = 1, .max_io_size = 2048}, worker);
   QueueBench unused({});
   for (const std::uint32_t block_size : {4096U, 0U, 100U}) {
-    auto queue = BlockQueue::create(
-        worker, channel, {}, {.shape = {.size_bytes = 4096, .block_size = block_size}}, unused);
+    const BlockQueue::Config config{.shape = {.size_bytes = 4096, .block_size = block_size}};
+    std::vector<std::byte> journal(Journal::bytes(config.journal_shape()));
+    auto queue = BlockQueue::create(worker, channel, {}, journal, config, unused);
     ASSERT_FALSE(queue);
     EXPECT_EQ(queue.error().code, EINVAL);
   }
+}
+
+TEST(BlockQueue, DrainsWhatItHasTakenAndTakesNoMore) {
+  QueueBench bench({});
+  const Tag taken = bench.kernel->write(0, pattern(4096, 1));
+  bench.settle();
+  bool drained = false;
+  bench.queue->drain([&] { drained = true; });
+  const Tag late = bench.kernel->read(8192, 4096);
+  bench.settle();
+  EXPECT_FALSE(drained) << "the server has yet to answer";
+  bench.run();
+  EXPECT_TRUE(drained);
+  EXPECT_TRUE((*bench.kernel)[taken].answered);
+  EXPECT_FALSE((*bench.kernel)[late].answered) << "it waits in the socket for the next process";
+  Journal journal(bench.journal, {.requests = 256, .permits = 16});
+  const auto recovered = journal.recover();
+  ASSERT_TRUE(recovered);
+  EXPECT_TRUE(recovered->open.empty()) << "there is nothing to send again";
 }
 
 TEST(BlockQueue, ALargeReadIsNotStarvedBySmallOnes) {

@@ -92,6 +92,7 @@ class Server final : public ServerSessionEvents {
     listener = std::move(*opened);
   }
   [[nodiscard]] ServerAcceptor& acceptor() { return *acceptor_; }
+  [[nodiscard]] const ServerParameters& parameters() const { return parameters_; }
 
   Result<RequestHandler*> on_session_named(ServerSession& session) override {
     names.push_back(session.name());
@@ -120,15 +121,17 @@ class Server final : public ServerSessionEvents {
 
 class Client final : public SessionEvents, public RequestOwner, public PermitWaiter {
  public:
-  /// `paths`: over as many adapters.
+  /// `paths`: over as many adapters. `resumed`: of a client of that name which is no more.
   Client(sim::Network& fabric, sim::ManualControl& on, const std::string& name,
-         std::size_t paths = 1, PathPolicy policy = PathPolicy::MinInflight)
+         std::size_t paths = 1, PathPolicy policy = PathPolicy::MinInflight,
+         std::optional<ResumedSession> resumed = {})
       : control(on),
         session(fabric.host(name), control, {&workers[0], &workers[1]},
                 {.name = name,
                  .paths = specs(fabric, name, paths),
                  .session_uuid = uuid(name, 1),
-                 .policy = policy},
+                 .policy = policy,
+                 .resumed = std::move(resumed)},
                 *this) {}
 
   static std::vector<PathSpec> specs(sim::Network& fabric, const std::string& name,

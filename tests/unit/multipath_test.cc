@@ -97,6 +97,47 @@ TEST_P(Multipath, RequestsUseBothPaths) {
   release_all();
 }
 
+// A process was killed, and the next one goes on: to the server the paths are still those of the
+// first, and what it sent over one of them has yet to arrive.
+TEST_P(Multipath, ASuccessorSendsNothingUntilTheServerHasEndedAllFormerLives) {
+  bench_.cut(1);
+  const std::vector former = {one_.submit(0, Direction::Write, 0, std::byte{1}),
+                              one_.submit(0, Direction::Write, 1, std::byte{1})};
+  ASSERT_TRUE(bench_.until([&] { return one_.finished == 1; }));
+  const std::uint32_t late = server_.disk.blocks.contains(0) ? 1 : 0;
+
+  sim::ManualControl control;
+  Client next(bench_.fabric, control, "one", 2, PathPolicy::MinInflight,
+              ResumedSession{.parameters = server_.parameters(), .held_permits = former});
+  const auto contexts = {&server_.control.context(), &server_.workers[0], &server_.workers[1],
+                         &control.context(),         &next.workers[0],    &next.workers[1]};
+  const auto until = [&](const std::function<bool()>& condition) {
+    for (int i = 0; i < 600; ++i) {
+      if (sim::run_until(condition, contexts, bench_.fabric)) return true;
+      sim::advance(milliseconds(10), contexts);
+    }
+    return condition();
+  };
+  ASSERT_TRUE(next.session.start());
+  ASSERT_TRUE(until([&] { return next.ups == 1; }));
+  next.submit(0, Direction::Write, late, std::byte{2});
+  ASSERT_TRUE(until([&] { return next.finished == 1; }));
+  bench_.heal(1);
+  ASSERT_TRUE(until([&] {
+    return std::ranges::all_of(next.session.paths(), [](auto& one) { return one->connected(); });
+  }));
+  EXPECT_EQ(server_.disk.blocks[late], std::vector(kBlock, std::byte{2}));
+  EXPECT_EQ(server_.disk.requests, 2U);
+
+  for (const auto& [permit, error] : next.done) next.release(0, permit);
+  for (const PermitId permit : former) next.release(0, permit);
+  bool closed = false;
+  next.session.close([&] { closed = true; });
+  ASSERT_TRUE(until([&] { return closed; }));
+  ASSERT_TRUE(wait([&] { return one_.finished == 2; }));  // it was not killed, after all
+  release_all();
+}
+
 TEST_P(Multipath, ALostPathsRequestsGoOnOverTheOther) {
   submit_held(8);
   bench_.break_line(0);

@@ -34,15 +34,20 @@ class NbdSocketTest : public testing::Test, public NbdSocketEvents {
     auto pair = make_nbd_socket_pair(buffer_bytes);
     ASSERT_TRUE(pair) << describe(pair.error());
     kernel_ = std::make_unique<FakeNbdKernel>(std::move(pair->kernels));
-    socket_ = std::make_unique<NbdSocket>(
-        std::move(pair->ours), NbdSocket::Room{.replies = 64, .payload_pieces = 2048}, *this);
+    std::ranges::fill(memory_, std::byte{0});
+    journal_ = std::make_unique<Journal>(memory_, kShape);
+    socket_ =
+        std::make_unique<NbdSocket>(std::move(pair->ours), *journal_,
+                                    NbdSocket::Room{.replies = 64, .payload_pieces = 2048}, *this);
   }
 
   void on_reply_taken(std::uint32_t slot) override { taken_.push_back(slot); }
 
   Arrival next(NbdRequest& request) {
     socket_->begin_round();
-    return socket_->next_request(request);
+    const Arrival arrival = socket_->next_request(request);
+    if (arrival == Arrival::Complete) socket_->skip_request();
+    return arrival;
   }
 
   /// Receives requests and their payload until the socket says otherwise.
@@ -72,7 +77,11 @@ class NbdSocketTest : public testing::Test, public NbdSocketEvents {
     return arrival;
   }
 
+  static constexpr JournalShape kShape{.requests = 64, .permits = 2048};
+
   std::unique_ptr<FakeNbdKernel> kernel_;
+  std::vector<std::byte> memory_ = std::vector<std::byte>(Journal::bytes(kShape));
+  std::unique_ptr<Journal> journal_;
   std::unique_ptr<NbdSocket> socket_;
   std::vector<std::uint32_t> taken_;
   std::vector<NbdRequest> requests_;

@@ -54,7 +54,9 @@ struct QueueBench final : client::BlockQueueEvents {
         .device_id = settings.channel.device_id,
         .permit_ids = settings.channel.permits,
         .max_requests = settings.max_requests};
-    auto made = client::BlockQueue::create(worker, channel, std::move(pair->ours), config, *this);
+    journal.resize(client::Journal::bytes(config.journal_shape()));
+    auto made =
+        client::BlockQueue::create(worker, channel, std::move(pair->ours), journal, config, *this);
     EXPECT_TRUE(made);
     queue = std::move(*made);
     queue->start();
@@ -92,6 +94,7 @@ struct QueueBench final : client::BlockQueueEvents {
   std::vector<std::byte> disk;
   FakeRequestChannel channel;
   std::optional<FakeNbdKernel> kernel;
+  std::vector<std::byte> journal;
   std::unique_ptr<client::BlockQueue> queue;
   int disconnects = 0;
   std::optional<Error> ended;

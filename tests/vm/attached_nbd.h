@@ -84,8 +84,9 @@ class Lane final : public client::BlockQueueEvents {
     on_worker([&] {
       channel_ = std::make_unique<FakeRequestChannel>(disk_.bytes, settings, *worker_);
       completer_ = std::make_unique<Completer>(*worker_, *channel_, disk_);
-      auto made =
-          client::BlockQueue::create(*worker_, *channel_, std::move(pair->ours), config_, *this);
+      journal_.assign(client::Journal::bytes(config_.journal_shape()), std::byte{0});
+      auto made = client::BlockQueue::create(*worker_, *channel_, std::move(pair->ours), journal_,
+                                             config_, *this);
       ASSERT_TRUE(made);
       queue_ = std::move(*made);
       queue_->start();
@@ -129,6 +130,7 @@ class Lane final : public client::BlockQueueEvents {
   std::unique_ptr<Worker> worker_;
   std::unique_ptr<FakeRequestChannel> channel_;
   std::unique_ptr<Completer> completer_;
+  std::vector<std::byte> journal_;
   std::unique_ptr<client::BlockQueue> queue_;
 };
 

@@ -112,16 +112,17 @@ int pthread_mutex_lock(pthread_mutex_t* mutex) {
   return real(mutex);
 }
 
-ssize_t recvmsg(int fd, msghdr* message, int flags) {
-  static const auto real = next<decltype(recvmsg)>("recvmsg");
+// The client moves one message a call.
+int recvmmsg(int fd, mmsghdr* messages, unsigned number, int flags, timespec* timeout) {
+  static const auto real = next<decltype(recvmmsg)>("recvmmsg");
   count(Receive);
-  return real(fd, message, flags);
+  return real(fd, messages, number, flags, timeout);
 }
 
-ssize_t sendmsg(int fd, const msghdr* message, int flags) {
-  static const auto real = next<decltype(sendmsg)>("sendmsg");
+int sendmmsg(int fd, mmsghdr* messages, unsigned number, int flags) {
+  static const auto real = next<decltype(sendmmsg)>("sendmmsg");
   count(Send);
-  return real(fd, message, flags);
+  return real(fd, messages, number, flags);
 }
 
 // Doorbells of software RDMA, and mailboxes.

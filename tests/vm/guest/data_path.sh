@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # What an I/O costs in calls: no worker of either daemon allocates or takes a mutex once a device is mapped, and what
-# happens together is handled together. Prints recvmsg, sendmsg, write (a doorbell of software RDMA) and io_uring_enter
+# happens together is handled together. Prints recvmmsg, sendmmsg, write (a doorbell of software RDMA) and io_uring_enter
 # per I/O. Run by tests/vm/run; the argument is the library that counts.
 set -euo pipefail
 source "$VM_LIB"
@@ -60,14 +60,14 @@ export COUNT_CALLS_FILE=/dev/shm/calls
 # Batches of two at least; they are of 10 to 25 here.
 start --always-invalidate no
 counted small 3 --rw=randrw --bs=4k --iodepth=32 --numjobs=2
-show "4 KiB" client sendmsg=0.5 write=0.5 enter=0.5
+show "4 KiB" client sendmmsg=0.5 write=0.5 enter=0.5
 show "4 KiB" server write=0.5 enter=0.5
 stop
 
 # Here the server rings once more for each key it revokes or makes: ibv_bind_mw takes one window a call.
 start --always-invalidate yes
 counted small 3 --rw=randrw --bs=4k --iodepth=32 --numjobs=2
-show "4 KiB, new keys" client sendmsg=0.5 write=0.5 enter=0.5
+show "4 KiB, new keys" client sendmmsg=0.5 write=0.5 enter=0.5
 show "4 KiB, new keys" server enter=0.5
 # More than there are permits for, in pieces: queues wait, and wake each other.
 counted crowded 3 --rw=randrw --bs=1m --iodepth=64 --numjobs=4

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+// The journal's promise: kill the process anywhere, start another one, and the kernel gets each
+// answer exactly once, and the disk each write before its answer and never after it.
+#include <map>
+#include <optional>
+#include <random>
+
+#include <gtest/gtest.h>
+
+#include "unit/fake_nbd_kernel.h"
+#include "unit/mortal_queue.h"
+#include "unit/queue_bench.h"
+
+namespace rnbd::client {
+namespace {
+
+using test::FakeNbdKernel;
+using test::MortalQueue;
+using test::pattern;
+using Tag = FakeNbdKernel::Tag;
+
+/// Requests that never overlap while they are open, but often lie where one just ended: a write
+/// that is done again after its answer shows as the wrong data there.
+class Users {
+ public:
+  Users(FakeNbdKernel& kernel, std::size_t disk_bytes, unsigned seed)
+      : kernel_(kernel), random_(seed), expected_(disk_bytes) {}
+
+  void add(std::size_t depth, int& requests) {
+    for (int tries = 0; requests > 0 && open_.size() < depth && tries < 8; ++tries) {
+      if (add_one()) --requests;
+    }
+  }
+
+  void check() {
+    std::erase_if(open_, [&](const auto& one) {
+      auto& request = kernel_[one.first];
+      if (!request.answered) return false;
+      EXPECT_EQ(request.error, 0U);
+      const auto place = expected_.begin() + static_cast<std::ptrdiff_t>(request.offset);
+      if (request.command == NbdCommand::Read) {
+        EXPECT_TRUE(std::equal(request.data.begin(), request.data.end(), place))
+            << "read " << request.offset << "+" << request.length;
+      }
+      return true;
+    });
+  }
+
+  [[nodiscard]] bool idle() const { return open_.empty(); }
+  [[nodiscard]] const std::vector<std::byte>& expected() const { return expected_; }
+
+ private:
+  std::uint32_t any(std::uint32_t below) { return static_cast<std::uint32_t>(random_() % below); }
+
+  bool add_one() {
+    const std::uint32_t kind = any(12);
+    if (kind == 0) {
+      open_[kernel_.flush()] = {0, 0};
+      return true;
+    }
+    const std::uint32_t most = any(3) == 0 ? 48 : 6;
+    const std::uint32_t length = 512 * (1 + any(most));
+    const std::uint64_t offset = 512 * (random_() % ((expected_.size() - length) / 512 + 1));
+    for (const auto& [tag, range] : open_) {
+      if (offset < range.first + range.second && range.first < offset + length) return false;
+    }
+    const auto place = expected_.begin() + static_cast<std::ptrdiff_t>(offset);
+    Tag tag = 0;
+    if (kind < 5) {
+      tag = kernel_.read(offset, length);
+    } else if (kind < 10) {
+      auto data = pattern(length, random_());
+      std::ranges::copy(data, place);
+      tag = kernel_.write(offset, std::move(data));
+    } else {
+      std::fill_n(place, length, std::byte{0});
+      tag = kind == 10 ? kernel_.trim(offset, length) : kernel_.write_zeroes(offset, length);
+    }
+    open_[tag] = {offset, length};
+    return true;
+  }
+
+  FakeNbdKernel& kernel_;
+  std::mt19937 random_;
+  std::vector<std::byte> expected_;
+  std::map<Tag, std::pair<std::uint64_t, std::uint64_t>> open_;
+};
+
+#ifdef __SANITIZE_ADDRESS__
+constexpr unsigned kSeeds =
+    1;  // a fork copies the sanitizer's memory too, and takes 50 times longer
+#else
+constexpr unsigned kSeeds = 12;
+#endif
+
+struct Dying {
+  unsigned calls;         ///< system calls, their begin and end, that a life has at most
+  unsigned instructions;  ///< behind the last of them, at most
+  bool trickle;           ///< the kernel sends and reads a few bytes at a time
+  int socket_bytes;
+};
+
+class JournalUnderKills : public testing::TestWithParam<Dying> {};
+
+TEST_P(JournalUnderKills, AnswersEachRequestExactlyOnce) {
+  const Dying& dying = GetParam();
+  for (unsigned seed = 1; seed <= kSeeds; ++seed) {
+    SCOPED_TRACE(testing::Message() << "seed " << seed);
+    std::mt19937 twister(seed);
+    const auto random = [&] { return static_cast<unsigned>(twister()); };
+    auto pair = make_nbd_socket_pair(dying.socket_bytes);
+    ASSERT_TRUE(pair);
+    FakeNbdKernel kernel(std::move(pair->kernels));
+    const test::Remains remains({});
+    Users users(kernel, remains.disk().size(), seed);
+    int requests = 150;
+    unsigned lives = 0;
+    while (requests > 0 || !users.idle()) {
+      // Each life a little longer: in the end somebody must get it done.
+      MortalQueue queue(remains, pair->ours.get(), random());
+      const unsigned calls = random() % (dying.calls + lives / 8);
+      for (unsigned i = 0; i < calls && !HasFatalFailure(); ++i) {
+        users.add(24, requests);
+        if (dying.trickle) {
+          kernel.send_step = 1 + random() % 3000;
+          kernel.receive_step = 1 + random() % 3000;
+        }
+        kernel.pump();
+        users.check();
+        queue.to_next_call();
+      }
+      const unsigned instructions = random() % dying.instructions;
+      for (unsigned i = 0; i < instructions && !HasFatalFailure(); ++i) queue.one_instruction();
+      queue.kill();
+      ASSERT_LT(++lives, 20000U) << "stuck";
+      if (HasFailure()) return;
+    }
+    RecordProperty("lives", static_cast<int>(lives));
+    EXPECT_TRUE(std::ranges::equal(remains.disk(), users.expected()));
+    Journal journal(remains.journal(), remains.config.journal_shape());
+    const auto recovered = journal.recover();
+    ASSERT_TRUE(recovered);
+    EXPECT_TRUE(recovered->open.empty() && !recovered->half_sent);
+    EXPECT_TRUE(journal.permits().empty());
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Deaths, JournalUnderKills,
+                         testing::Values(Dying{60, 1, false, 1 << 20},    // at system calls
+                                         Dying{20, 150, false, 1 << 20},  // anywhere behind them
+                                         Dying{150, 150, true, 4096}));
+
+}  // namespace
+}  // namespace rnbd::client

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a client daemon leaves to the next one: the memory file of a device, the descriptors by
+// name, and how both get to the keeper and back.
+#include "client/left_behind.h"
+
+#include <array>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include "client/descriptor_store.h"
+#include "common/control/verbs.h"
+#include "unit/temp_directory.h"
+
+namespace rnbd::client {
+namespace {
+
+constexpr JournalShape kShape{.requests = 8, .permits = 16};
+
+DeviceRecord record() {
+  DeviceRecord record;
+  record.session.name = "host@10-0-0-1";
+  record.session.session_uuid[3] = 0xab;
+  record.session.paths = {
+      {.route = {.source = {}, .destination = {.text = "ip:10.0.0.1", .port = 1234}}, .uuid = {}},
+      {.route = {.source = {.text = "ip:10.0.1.7"},
+                 .destination = {.text = "ip:10.0.1.1", .port = 1235}},
+       .uuid = {}}};
+  record.session.paths[1].uuid[15] = 0xcd;
+  record.session.policy = rtrs::PathPolicy::MinLatency;
+  record.session.heartbeat = {.interval = std::chrono::milliseconds(250), .missed_max = 9};
+  record.session.max_reconnect_attempts = 3;
+  record.parameters = {.queue_depth = kShape.permits, .max_io_size = 4096};
+  record.memory = "m1";
+  record.request.session_name = record.session.name;
+  record.request.device_path = "a \"name\" with é";
+  record.request.access_mode = wire::AccessMode::ReadOnly;
+  record.request.fail_after = std::chrono::seconds(60);
+  record.opened.sectors = 12345;
+  record.index = 7;
+  return record;
+}
+
+UniqueFd copy_of(int fd) { return UniqueFd(::dup(fd)); }
+
+TEST(DeviceFile, KeepsARecordAndJournalsForWhoOpensItNext) {
+  auto made = DeviceFile::create(3, kShape, true);
+  ASSERT_TRUE(made);
+  ASSERT_TRUE(made->write({}));
+  ASSERT_TRUE(made->write(record()));
+  made->journal(2).back() = std::byte{42};
+
+  auto opened = DeviceFile::open(copy_of(made->fd()));
+  ASSERT_TRUE(opened) << describe(opened.error());
+  EXPECT_EQ(opened->queues(), 3U);
+  EXPECT_EQ(opened->shape(), kShape);
+  EXPECT_EQ(opened->journal(2).back(), std::byte{42});
+  const auto read = opened->read();
+  ASSERT_TRUE(read) << describe(read.error());
+  const DeviceRecord wanted = record();
+  EXPECT_EQ(read->session.name, wanted.session.name);
+  EXPECT_EQ(read->session.session_uuid, wanted.session.session_uuid);
+  ASSERT_EQ(read->session.paths.size(), 2U);
+  for (std::size_t i = 0; i < 2; ++i) {
+    const rtrs::PathSpec& path = read->session.paths[i];
+    const rtrs::PathSpec& expected = wanted.session.paths[i];
+    EXPECT_EQ(path.uuid, expected.uuid);
+    EXPECT_EQ(path.route.source.text, expected.route.source.text);
+    EXPECT_EQ(path.route.destination.text, expected.route.destination.text);
+    EXPECT_EQ(path.route.destination.port, expected.route.destination.port);
+  }
+  EXPECT_EQ(read->session.policy, wanted.session.policy);
+  EXPECT_EQ(read->session.heartbeat.interval, wanted.session.heartbeat.interval);
+  EXPECT_EQ(read->session.heartbeat.missed_max, wanted.session.heartbeat.missed_max);
+  EXPECT_EQ(read->session.max_reconnect_attempts, 3);
+  EXPECT_EQ(read->request.fail_after, wanted.request.fail_after);
+  EXPECT_EQ(read->request.device_path, wanted.request.device_path);
+  EXPECT_EQ(read->request.access_mode, wanted.request.access_mode);
+  EXPECT_EQ(read->opened.sectors, wanted.opened.sectors);
+  EXPECT_EQ(read->parameters.max_io_size, 4096U);
+  EXPECT_EQ(read->index, 7U);
+}
+
+TEST(DeviceFile, OfAnotherVersionIsRefused) {
+  auto made = DeviceFile::create(1, kShape, true);
+  ASSERT_TRUE(made);
+  const std::uint32_t other = control::kJournalVersion + 1;
+  ASSERT_EQ(::pwrite(made->fd(), &other, sizeof other, 8), ssize_t{sizeof other});
+  const auto opened = DeviceFile::open(copy_of(made->fd()));
+  ASSERT_FALSE(opened);
+  EXPECT_EQ(opened.error().code, EPROTO);
+}
+
+TEST(DeviceFile, OfAnythingElseIsRefused) {
+  auto file = MemoryBlock::make_file("something", 1 << 20);
+  ASSERT_TRUE(file);
+  EXPECT_FALSE(DeviceFile::open(copy_of(file->get())));
+  ASSERT_EQ(::ftruncate(file->get(), 100), 0);
+  EXPECT_FALSE(DeviceFile::open(std::move(*file)));
+}
+
+/// A device's file and `sockets` descriptors under `name`.
+void leave(std::map<std::string, UniqueFd>& left, const std::string& name, std::size_t sockets,
+           bool mapped) {
+  auto file = DeviceFile::create(2, kShape, true);
+  ASSERT_TRUE(file);
+  DeviceRecord written = record();
+  if (!mapped) written.index.reset();
+  ASSERT_TRUE(file->write(written));
+  left[name] = copy_of(file->fd());
+  for (std::size_t i = 0; i < sockets; ++i) left[socket_name(name, i)] = copy_of(0);
+}
+
+TEST(LeftBehind, IsSortedOut) {
+  std::map<std::string, UniqueFd> left;
+  leave(left, "d2", 2, true);
+  leave(left, "d3", 2, false);
+  leave(left, "d12", 1, true);
+  left["m1"] = copy_of(0);
+  left["m9"] = copy_of(0);
+  left["d99.0"] = copy_of(0);
+  left["else"] = copy_of(0);
+  auto sorted = sort_out(std::move(left));
+  ASSERT_TRUE(sorted) << describe(sorted.error());
+  ASSERT_EQ(sorted->devices.size(), 1U);
+  EXPECT_EQ(sorted->devices[0].name, "d2");
+  EXPECT_EQ(sorted->devices[0].sockets.size(), 2U);
+  ASSERT_EQ(sorted->unfinished.size(), 2U) << "never mapped; or not all of its sockets";
+  ASSERT_EQ(sorted->memories.size(), 1U);
+  EXPECT_EQ(sorted->memories.begin()->first, "m1");
+  EXPECT_EQ(sorted->useless.size(), 3U);
+  EXPECT_EQ(sorted->highest, 99U);
+}
+
+/// The keeper's end of the notification socket.
+class DescriptorStoreTest : public testing::Test {
+ protected:
+  DescriptorStoreTest() {
+    const std::string path = (directory_.path() / "notify").string();
+    sockaddr_un address{.sun_family = AF_UNIX, .sun_path = {}};
+    std::ranges::copy(path, address.sun_path);
+    socket_.reset(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    EXPECT_EQ(::bind(socket_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+    ::setenv("NOTIFY_SOCKET", path.c_str(), 1);
+    ::setenv("FDSTORE", "16", 1);
+  }
+  ~DescriptorStoreTest() override {
+    for (const char* name : {"NOTIFY_SOCKET", "FDSTORE"}) ::unsetenv(name);
+  }
+
+  /// The next message, and whether a descriptor came with it.
+  std::pair<std::string, bool> next() {
+    std::array<char, 256> text{};
+    iovec piece{text.data(), text.size()};
+    alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(sizeof(int))> control{};
+    msghdr message{};
+    message.msg_iov = &piece;
+    message.msg_iovlen = 1;
+    message.msg_control = control.data();
+    message.msg_controllen = control.size();
+    const ssize_t length = ::recvmsg(socket_.get(), &message, MSG_CMSG_CLOEXEC);
+    if (length < 0) return {"", false};
+    UniqueFd fd;
+    if (const cmsghdr* header = CMSG_FIRSTHDR(&message)) {
+      int number = -1;
+      std::memcpy(&number, CMSG_DATA(header), sizeof number);
+      fd.reset(number);
+    }
+    return {std::string(text.data(), static_cast<std::size_t>(length)), static_cast<bool>(fd)};
+  }
+
+  test::TempDirectory directory_;
+  UniqueFd socket_;
+};
+
+TEST_F(DescriptorStoreTest, TellsTheKeeperWhatToKeepAndToForget) {
+  auto store = DescriptorStore::from_environment();
+  ASSERT_TRUE(store) << describe(store.error());
+  EXPECT_TRUE(store->has_keeper());
+  EXPECT_EQ(std::getenv("NOTIFY_SOCKET"), nullptr) << "children are not meant";
+  ASSERT_TRUE(store->keep("d1.0", socket_.get()));
+  EXPECT_EQ(next(), std::pair(std::string("FDSTORE=1\nFDNAME=d1.0\nFDPOLL=0"), true));
+  store->forget("d1.0");
+  EXPECT_EQ(next(), std::pair(std::string("FDSTOREREMOVE=1\nFDNAME=d1.0"), false));
+  store->tell_ready();
+  EXPECT_EQ(next(), std::pair(std::string("READY=1"), false));
+}
+
+TEST_F(DescriptorStoreTest, WhoIsOnlyNotifiedKeepsNothing) {
+  ::unsetenv("FDSTORE");
+  auto store = DescriptorStore::from_environment();
+  ASSERT_TRUE(store);
+  EXPECT_FALSE(store->has_keeper());
+  EXPECT_TRUE(store->keep("d1", socket_.get()));
+  EXPECT_EQ(next().first, "");
+  store->tell_ready();
+  EXPECT_EQ(next().first, "READY=1");
+}
+
+}  // namespace
+}  // namespace rnbd::client
