@@ -19,7 +19,7 @@
 namespace rnbd::client {
 namespace {
 
-constexpr JournalShape kShape{.requests = 8, .permits = 16};
+constexpr JournalShape kJournalShape{.requests = 8, .permits = 16};
 
 DeviceRecord record() {
   DeviceRecord record;
@@ -34,7 +34,7 @@ DeviceRecord record() {
   record.session.policy = rtrs::PathPolicy::MinLatency;
   record.session.heartbeat = {.interval = std::chrono::milliseconds(250), .missed_max = 9};
   record.session.max_reconnect_attempts = 3;
-  record.parameters = {.queue_depth = kShape.permits, .max_io_size = 4096};
+  record.parameters = {.queue_depth = kJournalShape.permits, .max_io_size = 4096};
   record.memory = "m1";
   record.request.session_name = record.session.name;
   record.request.device_path = "a \"name\" with é";
@@ -48,7 +48,7 @@ DeviceRecord record() {
 UniqueFd copy_of(int fd) { return UniqueFd(::dup(fd)); }
 
 TEST(DeviceFile, KeepsARecordAndJournalsForWhoOpensItNext) {
-  auto made = DeviceFile::create(3, kShape, true);
+  auto made = DeviceFile::create(3, kJournalShape, true);
   ASSERT_TRUE(made);
   ASSERT_TRUE(made->write({}));
   ASSERT_TRUE(made->write(record()));
@@ -57,7 +57,7 @@ TEST(DeviceFile, KeepsARecordAndJournalsForWhoOpensItNext) {
   auto opened = DeviceFile::open(copy_of(made->fd()));
   ASSERT_TRUE(opened) << describe(opened.error());
   EXPECT_EQ(opened->queues(), 3U);
-  EXPECT_EQ(opened->shape(), kShape);
+  EXPECT_EQ(opened->shape(), kJournalShape);
   EXPECT_EQ(opened->journal(2).back(), std::byte{42});
   const auto read = opened->read();
   ASSERT_TRUE(read) << describe(read.error());
@@ -86,7 +86,7 @@ TEST(DeviceFile, KeepsARecordAndJournalsForWhoOpensItNext) {
 }
 
 TEST(DeviceFile, OfAnotherVersionIsRefused) {
-  auto made = DeviceFile::create(1, kShape, true);
+  auto made = DeviceFile::create(1, kJournalShape, true);
   ASSERT_TRUE(made);
   const std::uint32_t other = control::kJournalVersion + 1;
   ASSERT_EQ(::pwrite(made->fd(), &other, sizeof other, 8), ssize_t{sizeof other});
@@ -106,7 +106,7 @@ TEST(DeviceFile, OfAnythingElseIsRefused) {
 /// A device's file and `sockets` descriptors under `name`.
 void leave(std::map<std::string, UniqueFd>& left, const std::string& name, std::size_t sockets,
            bool mapped) {
-  auto file = DeviceFile::create(2, kShape, true);
+  auto file = DeviceFile::create(2, kJournalShape, true);
   ASSERT_TRUE(file);
   DeviceRecord written = record();
   if (!mapped) written.index.reset();
