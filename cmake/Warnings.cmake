@@ -15,6 +15,7 @@ if(RNBD_SANITIZE)
   # needs half of the time of g++ for it, and join sources, which halves it again.
   add_compile_options(-O1 -g1 -fsanitize=${RNBD_SANITIZE} -fno-omit-frame-pointer)
   add_link_options(-fsanitize=${RNBD_SANITIZE})
+  add_compile_definitions(RNBD_SANITIZED=1)
   if(RNBD_SANITIZE MATCHES "undefined")
     add_compile_options(-fno-sanitize-recover=undefined)
   endif()

@@ -86,11 +86,13 @@ class Users {
   std::map<Tag, std::pair<std::uint64_t, std::uint64_t>> open_;
 };
 
-#ifdef __SANITIZE_ADDRESS__
-constexpr unsigned kSeeds =
-    1;  // a fork copies the sanitizer's memory too, and takes 50 times longer
+#ifdef RNBD_SANITIZED
+// A fork copies the sanitizer's memory too, and takes 50 times longer.
+constexpr unsigned kSeeds = 1;
+constexpr int kRequests = 40;
 #else
 constexpr unsigned kSeeds = 12;
+constexpr int kRequests = 150;
 #endif
 
 struct Dying {
@@ -113,7 +115,7 @@ TEST_P(JournalUnderKills, AnswersEachRequestExactlyOnce) {
     FakeNbdKernel kernel(std::move(pair->kernels));
     const test::Remains remains({});
     Users users(kernel, remains.disk().size(), seed);
-    int requests = 150;
+    int requests = kRequests;
     unsigned lives = 0;
     while (requests > 0 || !users.idle()) {
       // Each life a little longer: in the end somebody must get it done.
