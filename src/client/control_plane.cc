@@ -9,7 +9,6 @@
 #include <fmt/format.h>
 
 #include "client/path_control.h"
-#include "client/random.h"
 #include "common/assert.h"
 #include "common/control/verbs.h"
 #include "common/log.h"
@@ -28,21 +27,20 @@ std::string host_name() {
 
 }  // namespace
 
-ControlPlane::ControlPlane(transport::Fabric& fabric, ControlContext& control,
-                           DescriptorStore& store, std::vector<WorkerContext*> workers,
-                           std::function<void()> leave)
-    : fabric_(fabric),
-      control_(control),
-      store_(store),
-      workers_(std::move(workers)),
-      leave_(std::move(leave)),
-      blocking_(control) {
+ControlPlane::ControlPlane(Ground ground, std::function<void()> leave)
+    : fabric_(ground.fabric),
+      control_(ground.control),
+      nbd_(ground.nbd),
+      keeper_(ground.keeper),
+      random_(std::move(ground.random)),
+      workers_(std::move(ground.workers)),
+      leave_(std::move(leave)) {
   fabric_.on_link_up([this] {
     for (const auto& session : sessions_) session->rtrs().on_link_up();
   });
 }
 
-void ControlPlane::serve(control::ControlServer& commands) {
+void ControlPlane::serve(control::Commands& commands) {
   commands.handle(control::kMapVerb, [this](const control::Json& args, control::Reply reply) {
     map(args, std::move(reply));
   });
@@ -72,9 +70,8 @@ void ControlPlane::map(const control::Json& args, control::Reply reply) {
   auto session = find_or_start_session(*request);
   if (!session) return reply(fail(session.error()));
   Device::Events& events = *this;
-  devices_.push_back(std::make_unique<Device>(**session, control_, blocking_, store_,
-                                              fmt::format("d{}", ++last_number_), *request,
-                                              events));
+  devices_.push_back(std::make_unique<Device>(
+      **session, control_, nbd_, keeper_, fmt::format("d{}", ++last_number_), *request, events));
   Device& device = *devices_.back();
   device.map([this, &device, reply = std::move(reply)](Result<std::string> node) mutable {
     if (!node) {
@@ -117,18 +114,19 @@ Result<RnbdSession*> ControlPlane::find_or_start_session(const MapRequest& reque
   }
   std::vector<rtrs::PathSpec> paths;
   paths.reserve(request.paths.size());
-  for (const PathSpec& path : request.paths) paths.push_back(make_path(path, request.port));
+  for (const PathSpec& path : request.paths)
+    paths.push_back(make_path(path, request.port, random_));
   const std::string memory = fmt::format("m{}", ++last_number_);
   sessions_.push_back(std::make_unique<RnbdSession>(
       fabric_, control_, workers_,
       rtrs::SessionSettings{
           .name = request.session_name,
           .paths = std::move(paths),
-          .session_uuid = random_value<rtrs::Uuid>(),
+          .session_uuid = random_value<rtrs::Uuid>(random_),
           .heartbeat = {.interval = request.hb_interval, .missed_max = request.hb_missed_max},
           .policy = request.policy,
           .max_reconnect_attempts = request.max_reconnect_attempts,
-          .seed = random_value<std::uint64_t>(),
+          .seed = random_value<std::uint64_t>(random_),
           .make_memory = kept_memory(memory)},
       memory));
   if (Status started = sessions_.back()->start(); !started) return fail(started.error());
@@ -187,7 +185,7 @@ void ControlPlane::path(const control::Json& args, control::Reply reply) {
   if (session == nullptr) {
     return reply(fail(ENOENT, fmt::format("there is no session {}", wanted->session)));
   }
-  change_path(*session, *wanted, std::move(reply));
+  change_path(*session, *wanted, random_, std::move(reply));
 }
 
 void ControlPlane::on_device_gone(Device& device) {
@@ -214,7 +212,7 @@ void ControlPlane::end_session_if_unused(RnbdSession& session) {
   sessions_.erase(found);
   session.stop([this, &session] {
     answer_leaving(session);
-    store_.forget(session.memory_name());
+    keeper_.forget(session.memory_name());
     std::erase_if(ending_, [&](const auto& one) { return one.get() == &session; });
     finish_stopping();
   });

@@ -8,11 +8,12 @@
 #include <string>
 #include <vector>
 
-#include "client/blocking_pool.h"
-#include "client/descriptor_store.h"
+#include "client/descriptor_keeper.h"
 #include "client/device.h"
 #include "client/left_behind.h"
 #include "client/map_words.h"
+#include "client/nbd_driver.h"
+#include "client/random.h"
 #include "client/rnbd_session.h"
 #include "common/control/server.h"
 #include "common/control_context.h"
@@ -20,13 +21,22 @@
 
 namespace rnbd::client {
 
+/// What a client stands on. All of it outlives the control plane.
+struct Ground {
+  transport::Fabric& fabric;
+  ControlContext& control;
+  NbdDriver& nbd;
+  DescriptorKeeper& keeper;
+  RandomSource random;
+  std::vector<WorkerContext*> workers;
+};
+
 class ControlPlane final : private Device::Events {
  public:
   /// `leave` is asked for by `upgrade`: hand over and end.
-  ControlPlane(transport::Fabric& fabric, ControlContext& control, DescriptorStore& store,
-               std::vector<WorkerContext*> workers, std::function<void()> leave);
+  ControlPlane(Ground ground, std::function<void()> leave);
 
-  void serve(control::ControlServer& commands);
+  void serve(control::Commands& commands);
 
   /// Goes on with the devices that a process before this one left. Before serve(). Errors: EPROTO:
   /// they are another version's, and nothing has been touched.
@@ -72,11 +82,12 @@ class ControlPlane final : private Device::Events {
 
   transport::Fabric& fabric_;
   ControlContext& control_;
-  DescriptorStore& store_;
+  NbdDriver& nbd_;
+  DescriptorKeeper& keeper_;
+  RandomSource random_;
   std::vector<WorkerContext*> workers_;
   std::function<void()> leave_;
   unsigned last_number_ = 0;  ///< in the names of what is kept
-  BlockingPool blocking_;
   std::vector<std::unique_ptr<RnbdSession>> sessions_;
   std::vector<std::unique_ptr<RnbdSession>> ending_;
   std::vector<std::unique_ptr<Device>> devices_;

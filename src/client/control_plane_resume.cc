@@ -8,7 +8,6 @@
 #include <sys/stat.h>
 
 #include "client/control_plane.h"
-#include "client/nbd_attachment.h"
 #include "common/control/verbs.h"
 #include "common/countdown.h"
 #include "common/log.h"
@@ -29,19 +28,19 @@ bool is_changing(const Device& device) {
 
 rtrs::SessionCore::MakeMemory ControlPlane::kept_memory(const std::string& name) {
   return [this, name](std::size_t bytes) -> Result<MemoryBlock> {
-    if (!store_.has_keeper()) return MemoryBlock::map(bytes);
+    if (!keeper_.has_keeper()) return MemoryBlock::map(bytes);
     auto file = MemoryBlock::make_file("rnbd-buffers", bytes);
     if (!file) return fail(file.error());
-    if (Status kept = store_.keep(name, file->get()); !kept) return fail(kept.error());
+    if (Status kept = keeper_.keep(name, file->get()); !kept) return fail(kept.error());
     return MemoryBlock::map_file(file->get(), bytes);
   };
 }
 
 Status ControlPlane::resume() {
-  auto left = sort_out(store_.take_inherited());
+  auto left = sort_out(keeper_.take_inherited());
   if (!left) return fail(left.error());
   last_number_ = left->highest;
-  for (const std::string& name : left->useless) store_.forget(name);
+  for (const std::string& name : left->useless) keeper_.forget(name);
   for (LeftDevice& device : left->unfinished) clear_away(device);
   for (auto& [name, memory] : left->memories) {
     const auto others = std::ranges::partition(
@@ -94,7 +93,7 @@ void ControlPlane::resume_session(std::vector<LeftDevice> devices, UniqueFd memo
 
 Status ControlPlane::resume_device(RnbdSession& session, LeftDevice& left) {
   Device::Events& events = *this;
-  auto device = std::make_unique<Device>(session, control_, blocking_, store_, left.name,
+  auto device = std::make_unique<Device>(session, control_, nbd_, keeper_, left.name,
                                          left.record.request, events);
   Status resumed = device->resume(std::move(left.file), left.record, std::move(left.sockets));
   if (resumed) devices_.push_back(std::move(device));
@@ -109,24 +108,21 @@ void ControlPlane::give_up(LeftDevice& device, const Error& why) {
 }
 
 void ControlPlane::clear_away(LeftDevice& device) {
-  store_.forget(device.name);
+  keeper_.forget(device.name);
   for (std::size_t i = 0; i < device.file.queues(); ++i) {
-    store_.forget(socket_name(device.name, i));
+    keeper_.forget(socket_name(device.name, i));
   }
   device.sockets.clear();
-  blocking_.run(
-      [index = device.record.index, backend = backend_of(device.record.request)] {
-        return detach_leftover(index, backend);
-      },
-      [](const Status& gone) {
-        if (!gone) log::warn("a device stays behind: {}", describe(gone.error()));
-      });
+  nbd_.detach_leftover(device.record.index, backend_of(device.record.request),
+                       [](const Status& gone) {
+                         if (!gone) log::warn("a device stays behind: {}", describe(gone.error()));
+                       });
 }
 
 void ControlPlane::upgrade(const control::Json& args, control::Reply reply) {
   const auto journals = control::read_upgrade_args(args);
   if (!journals) return reply(fail(journals.error()));
-  if (!store_.has_keeper()) {
+  if (!keeper_.has_keeper()) {
     return reply(fail(EOPNOTSUPP,
                       "nobody keeps the devices meanwhile\n"
                       "run the daemon under systemd, or with --supervise"));

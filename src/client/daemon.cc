@@ -11,6 +11,7 @@
 
 #include "client/control_plane.h"
 #include "client/descriptor_store.h"
+#include "client/kernel_nbd.h"
 #include "client/supervisor.h"
 #include "common/control/daemon_loop.h"
 #include "common/control/exit_codes.h"
@@ -63,7 +64,14 @@ Status serve(const DaemonOptions& options) {
   if (!pool) return fail(pool.error());
 
   std::function<void()> leave;
-  ControlPlane plane(**fabric, loop.context(), *store, pool->contexts(), [&] { leave(); });
+  KernelNbd nbd(loop.context());
+  ControlPlane plane({.fabric = **fabric,
+                      .control = loop.context(),
+                      .nbd = nbd,
+                      .keeper = *store,
+                      .random = kernel_random,
+                      .workers = pool->contexts()},
+                     [&] { leave(); });
   leave = [&plane] { leave_to_successor(plane); };
   control::ControlServer commands(loop.io());
   if (Status resumed = plane.resume(); !resumed) return resumed;

@@ -10,12 +10,11 @@
 
 #include <sys/un.h>
 
-#include "common/result.h"
-#include "common/unique_fd.h"
+#include "client/descriptor_keeper.h"
 
 namespace rnbd::client {
 
-class DescriptorStore {
+class DescriptorStore final : public DescriptorKeeper {
  public:
   /// Takes the inherited descriptors over and the variables out of the environment. Once, before
   /// other descriptors or threads come. Errors: EINVAL, if the environment makes no sense.
@@ -26,18 +25,15 @@ class DescriptorStore {
 
   /// Somebody keeps descriptors and starts a successor: NOTIFY_SOCKET is there, and FDSTORE says
   /// how many. systemd sets FDSTORE itself from version 254 on; before, the unit does.
-  [[nodiscard]] bool has_keeper() const { return keeper_length_ != 0 && room_; }
+  [[nodiscard]] bool has_keeper() const override { return keeper_length_ != 0 && room_; }
 
-  /// Keeps a copy of `fd` under `name` (printable ASCII without ':'), which is new, until forget().
-  /// The copy is safe when this returns, whatever becomes of us. Does nothing without a keeper.
-  Status keep(const std::string& name, int fd);
-  void forget(const std::string& name);
+  Status keep(const std::string& name, int fd) override;
+  void forget(const std::string& name) override;
 
   /// We serve.
   void tell_ready();
 
-  /// What a process before this one kept, by name. It stays kept.
-  std::map<std::string, UniqueFd> take_inherited() { return std::move(inherited_); }
+  std::map<std::string, UniqueFd> take_inherited() override { return std::move(inherited_); }
 
  private:
   Status set_keeper(const std::string& path);

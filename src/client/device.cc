@@ -8,7 +8,6 @@
 #include <fmt/format.h>
 
 #include "client/left_behind.h"
-#include "client/nbd_attachment.h"
 #include "client/nbd_wire.h"
 #include "common/assert.h"
 #include "common/log.h"
@@ -87,12 +86,12 @@ Status check_same_device(const wire::OpenResponse& before, const wire::OpenRespo
   return {};
 }
 
-Device::Device(RnbdSession& session, ControlContext& control, BlockingPool& blocking,
-               DescriptorStore& store, std::string name, MapRequest request, Events& events)
+Device::Device(RnbdSession& session, ControlContext& control, NbdDriver& nbd,
+               DescriptorKeeper& keeper, std::string name, MapRequest request, Events& events)
     : session_(session),
       control_(control),
-      blocking_(blocking),
-      store_(store),
+      nbd_(nbd),
+      keeper_(keeper),
       name_(std::move(name)),
       request_(std::move(request)),
       events_(events) {}
@@ -146,18 +145,18 @@ Result<std::vector<UniqueFd>> Device::prepare(const DeviceShape& shape) {
       request_.input_mode == InputMode::SingleQueue ? 1 : session_.rtrs().queues();
   const BlockQueue::Config config = queue_config(shape);
   auto file = DeviceFile::create(static_cast<std::uint32_t>(count), config.journal_shape(),
-                                 store_.has_keeper());
+                                 keeper_.has_keeper());
   if (!file) return fail(file.error());
   file_ = std::move(*file);
   if (Status kept = keep_record(); !kept) return fail(kept.error());
-  if (Status kept = store_.keep(name_, file_->fd()); !kept) return fail(kept.error());
+  if (Status kept = keeper_.keep(name_, file_->fd()); !kept) return fail(kept.error());
   std::vector<UniqueFd> ours;
   std::vector<UniqueFd> kernels;
   for (std::size_t i = 0; i < count; ++i) {
     auto pair = make_nbd_socket_pair(kSocketBuffer);
     if (!pair) return fail(pair.error());
     sockets_kept_ = i + 1;
-    if (Status kept = store_.keep(socket_name(name_, i), pair->ours.get()); !kept) {
+    if (Status kept = keeper_.keep(socket_name(name_, i), pair->ours.get()); !kept) {
       return fail(kept.error());
     }
     ours.push_back(std::move(pair->ours));
@@ -187,8 +186,8 @@ Status Device::keep_record() {
 }
 
 void Device::forget() {
-  if (file_) store_.forget(name_);
-  while (sockets_kept_ > 0) store_.forget(socket_name(name_, --sockets_kept_));
+  if (file_) keeper_.forget(name_);
+  while (sockets_kept_ > 0) keeper_.forget(socket_name(name_, --sockets_kept_));
 }
 
 Status Device::resume(DeviceFile file, const DeviceRecord& record, std::vector<UniqueFd> sockets) {
@@ -228,13 +227,10 @@ void Device::attach(std::vector<UniqueFd> sockets, Mapped done) {
   state_ = DeviceState::Attaching;
   session_.add(*this);
   queues_->start();
-  blocking_.run(
-      [config = nbd_config(), sockets = std::move(sockets), request = max_request()]() mutable {
-        return attach_device(std::move(config), std::move(sockets), request);
-      },
-      [this, done = std::move(done)](Result<std::uint32_t> index) mutable {
-        on_attached(std::move(index), std::move(done));
-      });
+  nbd_.attach(nbd_config(), std::move(sockets), max_request(),
+              [this, done = std::move(done)](Result<std::uint32_t> index) mutable {
+                on_attached(std::move(index), std::move(done));
+              });
 }
 
 NbdDeviceConfig Device::nbd_config() const {
@@ -310,11 +306,9 @@ void Device::unmap_by_force(Unmapped done) {
 
 void Device::detach(bool force, Unmapped done) {
   state_ = DeviceState::Detaching;
-  blocking_.run([index = *index_,
-                 force] { return force ? detach_device_by_force(index) : detach_device(index); },
-                [this, done = std::move(done)](Status detached) mutable {
-                  on_detached(std::move(detached), std::move(done));
-                });
+  nbd_.detach(*index_, force, [this, done = std::move(done)](Status detached) mutable {
+    on_detached(std::move(detached), std::move(done));
+  });
 }
 
 void Device::on_detached(Status detached, Unmapped done) {
@@ -426,6 +420,7 @@ void Device::reopen(Executor::Task done) {
 }
 
 void Device::on_reopened(const Result<wire::OpenResponse>& response, Executor::Task done) {
+  if (!response && response.error().code == ENOTCONN) return done();  // the next life opens it
   auto shape = response ? shape_of(*response) : Result<DeviceShape>(fail(response.error()));
   if (shape) {
     if (Status same = check_same_device(opened_, *response); !same) shape = fail(same.error());

@@ -11,12 +11,11 @@
 #include <string>
 #include <vector>
 
-#include "client/blocking_pool.h"
-#include "client/descriptor_store.h"
+#include "client/descriptor_keeper.h"
 #include "client/device_file.h"
 #include "client/device_queues.h"
 #include "client/map_words.h"
-#include "client/nbd_netlink.h"
+#include "client/nbd_driver.h"
 #include "client/rnbd_session.h"
 #include "common/control/verbs.h"
 
@@ -41,9 +40,9 @@ class Device final : public SessionDevice, private BlockQueueEvents {
     virtual void on_device_gone(Device& device) = 0;
   };
 
-  /// `name`: under which `store` keeps what a successor needs.
-  Device(RnbdSession& session, ControlContext& control, BlockingPool& blocking,
-         DescriptorStore& store, std::string name, MapRequest request, Events& events);
+  /// `name`: under which `keeper` keeps what a successor needs.
+  Device(RnbdSession& session, ControlContext& control, NbdDriver& nbd, DescriptorKeeper& keeper,
+         std::string name, MapRequest request, Events& events);
 
   /// Answers with the node. On an error everything has been undone, and on_device_gone follows.
   void map(std::move_only_function<void(Result<std::string>)> done);
@@ -108,8 +107,8 @@ class Device final : public SessionDevice, private BlockQueueEvents {
 
   RnbdSession& session_;
   ControlContext& control_;
-  BlockingPool& blocking_;
-  DescriptorStore& store_;
+  NbdDriver& nbd_;
+  DescriptorKeeper& keeper_;
   const std::string name_;
   const MapRequest request_;
   Events& events_;

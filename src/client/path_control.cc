@@ -7,7 +7,6 @@
 #include <fmt/format.h>
 
 #include "client/path_words.h"
-#include "client/random.h"
 
 namespace rnbd::client {
 namespace {
@@ -71,10 +70,12 @@ Result<PathKeeper*> find_path(rtrs::ClientSession& session, const PathSpec& want
 }
 
 Status may_lose(const rtrs::ClientSession& session, const PathKeeper& path, bool force) {
-  if (force || !path.connected() || session.can_do_without(path)) return {};
-  return fail(EBUSY,
-              "it is the last path that is connected: I/O would wait\n"
-              "--force does it all the same");
+  const bool only_one = std::ranges::none_of(
+      session.paths(), [&](const auto& other) { return other.get() != &path && !other->ending(); });
+  if (force || session.can_do_without(path) || (!path.connected() && !only_one)) return {};
+  return fail(EBUSY, fmt::format("it is the {} path{}: I/O would wait\n"
+                                 "--force does it all the same",
+                                 only_one ? "only" : "last", only_one ? "" : " that is connected"));
 }
 
 /// A reply for whoever waits for a status.
@@ -96,9 +97,9 @@ void set_policy(RnbdSession& session, const control::PathArgs& args, control::Re
 }
 
 void add_path(RnbdSession& session, const PathSpec& words, std::uint16_t port,
-              control::Reply reply) {
+              const RandomSource& random, control::Reply reply) {
   rtrs::ClientSession& rtrs = session.rtrs();
-  const rtrs::PathSpec spec = make_path(words, port);
+  const rtrs::PathSpec spec = make_path(words, port, random);
   if (Status possible = rtrs.check_new_path(spec); !possible) {
     return reply(fail(possible.error()));
   }
@@ -107,10 +108,10 @@ void add_path(RnbdSession& session, const PathSpec& words, std::uint16_t port,
 
 }  // namespace
 
-rtrs::PathSpec make_path(const PathSpec& words, std::uint16_t port) {
+rtrs::PathSpec make_path(const PathSpec& words, std::uint16_t port, const RandomSource& random) {
   return {.route = {.source = {.text = words.source, .port = 0},
                     .destination = {.text = words.destination, .port = port}},
-          .uuid = random_value<rtrs::Uuid>()};
+          .uuid = random_value<rtrs::Uuid>(random)};
 }
 
 void list_paths(RnbdSession& session, control::Json& entries) {
@@ -133,11 +134,14 @@ void list_paths(RnbdSession& session, control::Json& entries) {
   }
 }
 
-void change_path(RnbdSession& session, const control::PathArgs& args, control::Reply reply) {
+void change_path(RnbdSession& session, const control::PathArgs& args, const RandomSource& random,
+                 control::Reply reply) {
   if (args.action == "policy") return set_policy(session, args, std::move(reply));
   const auto words = parse_path(args.path);
   if (!words) return reply(fail(words.error()));
-  if (args.action == "add") return add_path(session, *words, args.port, std::move(reply));
+  if (args.action == "add") {
+    return add_path(session, *words, args.port, random, std::move(reply));
+  }
 
   const auto found = find_path(session.rtrs(), *words);
   if (!found) return reply(fail(found.error()));

@@ -3,6 +3,9 @@
 // thread.
 #pragma once
 
+#include <cstddef>
+#include <functional>
+#include <span>
 #include <type_traits>
 
 #include <sys/random.h>
@@ -11,13 +14,19 @@
 
 namespace rnbd::client {
 
-/// Random bytes of the kernel's.
+/// Fills bytes with random ones, at most 256.
+using RandomSource = std::function<void(std::span<std::byte>)>;
+
+inline void kernel_random(std::span<std::byte> bytes) {
+  const ssize_t got = ::getrandom(bytes.data(), bytes.size(), 0);
+  RNBD_ASSERT(got == static_cast<ssize_t>(bytes.size()));
+}
+
 template <typename T>
-T random_value() {
+T random_value(const RandomSource& source) {
   static_assert(std::is_trivially_copyable_v<T> && sizeof(T) <= 256, "one call gets them all");
   T value{};
-  const ssize_t got = ::getrandom(&value, sizeof(value), 0);
-  RNBD_ASSERT(got == static_cast<ssize_t>(sizeof(value)));
+  source(std::as_writable_bytes(std::span(&value, 1)));
   return value;
 }
 

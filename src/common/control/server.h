@@ -36,20 +36,28 @@ class Reply {
   Send send_;
 };
 
-class ControlServer {
+/// Whoever brings requests to their handlers.
+class Commands {
  public:
   using Handler = std::function<void(const Json& args, Reply reply)>;
 
+  virtual ~Commands() = default;
+  /// `handler` answers requests for `verb`; `args` is an object, whose members nobody has checked
+  /// (verbs.h reads them).
+  virtual void handle(std::string verb, Handler handler) = 0;
+};
+
+class ControlServer final : public Commands {
+ public:
   /// `context` outlives the server.
   explicit ControlServer(boost::asio::io_context& context);
   /// Disconnects everybody and removes the socket's file. Replies still held become harmless.
-  ~ControlServer();
+  ~ControlServer() override;
   ControlServer(const ControlServer&) = delete;
   ControlServer& operator=(const ControlServer&) = delete;
 
-  /// `handler` answers requests for `verb`; `args` is an object, whose members nobody has checked
-  /// (verbs.h reads them). Set all before listen().
-  void handle(std::string verb, Handler handler);
+  /// All before listen().
+  void handle(std::string verb, Handler handler) override;
 
   /// Starts to serve at `path`. Errors: those of listen_at().
   Status listen(const std::string& path);
