@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <optional>
 
 #include <fmt/format.h>
 
@@ -16,6 +17,10 @@ template <typename T>
 std::vector<std::byte> to_bytes(const T& message) {
   const auto bytes = std::as_bytes(std::span(&message, 1));
   return {bytes.begin(), bytes.end()};
+}
+
+std::optional<wire::OpenResponse> load_response(int error, std::span<const std::byte> answer) {
+  return error == 0 ? std::optional(load<wire::OpenResponse>(answer)) : std::nullopt;
 }
 
 }  // namespace
@@ -129,6 +134,11 @@ void RnbdSession::on_refused(const Error& error) {
 
 void RnbdSession::open(const OpenRequest& request,
                        std::move_only_function<void(Result<wire::OpenResponse>)> done) {
+  if (!session_.connected()) {
+    control_.post(
+        [done = std::move(done)]() mutable { done(fail(ENOTCONN, "the session has no path")); });
+    return;
+  }
   wire::Open message;
   message.header = wire::header(wire::MessageType::Open);
   message.access_mode = static_cast<std::uint8_t>(request.access);
@@ -139,19 +149,25 @@ void RnbdSession::open(const OpenRequest& request,
     return;
   }
   std::ranges::copy(request.device_path, message.device_name.begin());
-  session_.send({.direction = rtrs::Direction::Read,
-                 .message = to_bytes(message),
-                 .answer_length = sizeof(wire::OpenResponse),
-                 .done = [this, life = life_, path = request.device_path, done = std::move(done)](
-                             int error, std::vector<std::byte> answer) mutable {
-                   if (error != 0) {
-                     done(fail(error, fmt::format("the server cannot open {}", path)));
-                     return;
-                   }
-                   const auto response = load<wire::OpenResponse>(answer);
-                   (life == life_ ? open_ids_ : stale_ids_).insert(response.device_id);
-                   done(response);
-                 }});
+  session_.send(
+      {.direction = rtrs::Direction::Read,
+       .message = to_bytes(message),
+       .answer_length = sizeof(wire::OpenResponse),
+       .done = [this, life = life_, path = request.device_path, done = std::move(done)](
+                   int error, std::vector<std::byte> answer) mutable {
+         const auto response = load_response(error, answer);
+         const bool stale = life != life_;
+         if (response) (stale ? stale_ids_ : open_ids_).insert(response->device_id);
+         if (stale) {
+           done(fail(ENOTCONN, fmt::format("{} was lost while it was being opened", path)));
+         } else if (!response) {
+           // This errno says that the session was lost, here.
+           const int code = error == ENOTCONN ? EIO : error;
+           done(fail(code, fmt::format("the server cannot open {}", path)));
+         } else {
+           done(*response);
+         }
+       }});
 }
 
 void RnbdSession::close_device(std::uint32_t device_id, Executor::Task done) {

@@ -53,7 +53,7 @@ class RnbdSession final : private rtrs::SessionEvents {
   /// was up and is being reconnected: ENOTCONN at once.
   void when_ready(std::move_only_function<void(Status)> done);
 
-  /// Errors: the server's errno, or ENOTCONN.
+  /// Errors: the server's errno, or ENOTCONN: the session was lost meanwhile.
   void open(const OpenRequest& request,
             std::move_only_function<void(Result<wire::OpenResponse>)> done);
 

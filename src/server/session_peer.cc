@@ -125,16 +125,24 @@ void SessionPeer::on_close(std::span<const std::byte> message, Answer answer) {
     return;
   }
   const std::uint32_t device_id = load<wire::Close>(message).device_id;
+  if (const auto waiting = closing_.find(device_id); waiting != closing_.end()) {
+    waiting->second.push_back(std::move(answer));
+    return;
+  }
   if (served_.erase(device_id) == 0) {
     answer({});  // closing what is not open has always been fine
     return;
   }
   log::info("session {}: {} closed", session_.name(), exports_.find(id_, device_id)->mapping_path);
   exports_.begin_close(id_, device_id);
-  dispatcher_.close_device(device_id, [this, device_id, answer = std::move(answer)]() mutable {
-    exports_.close(id_, device_id);
-    answer({});
-  });
+  closing_[device_id].push_back(std::move(answer));
+  dispatcher_.close_device(device_id, [this, device_id] { on_device_idle(device_id); });
+}
+
+void SessionPeer::on_device_idle(std::uint32_t device_id) {
+  exports_.close(id_, device_id);
+  auto waiting = closing_.extract(device_id);
+  for (Answer& answer : waiting.mapped()) answer({});
 }
 
 wire::OpenResponse open_response(const Export& entry, std::uint32_t max_io_size) {

@@ -37,6 +37,7 @@ class SessionPeer final : public ServiceHandler {
   void on_open(std::span<const std::byte> message, Answer answer);
   void on_close(std::span<const std::byte> message, Answer answer);
   void on_device_ready(std::uint32_t device_id);
+  void on_device_idle(std::uint32_t device_id);
   [[nodiscard]] ServiceAnswer describe_device(std::uint32_t device_id);
 
   const std::uint64_t id_;
@@ -46,6 +47,9 @@ class SessionPeer final : public ServiceHandler {
   std::set<std::uint32_t> served_;  ///< devices that all workers know
   /// Devices that workers do not know yet, and who waits for them.
   std::map<std::uint32_t, std::vector<Answer>> opening_;
+  /// Devices of which requests are on the way to the disk, and who waits for their end: a client
+  /// that was lost in between asks again, and relies on the answer.
+  std::map<std::uint32_t, std::vector<Answer>> closing_;
 };
 
 /// What OPEN answers for a disk. Pure.

@@ -186,12 +186,18 @@ TEST_P(HostileRequest, ClosingWaitsForRequestsOnTheirWay) {
   evil_.post(RawClient::write_request(join(close_message(0))));
   bench_.settle();
   EXPECT_FALSE(evil_.answers.contains(0));
+  RawRequest again = RawClient::write_request(join(close_message(0)));
+  again.chunk = 7;
+  evil_.post(again);
+  bench_.settle();
+  EXPECT_FALSE(evil_.answers.contains(7)) << "whoever asks again has to wait as well";
   RawRequest second = evil_.read_request(join(io(Operation::Read, 0, kBlock)), kBlock);
   second.chunk = 6;
   EXPECT_EQ(evil_.ask(second), ENOTCONN) << "nothing new is let in";
   bench_.server.disks.let_go();
   EXPECT_EQ(evil_.outcome_of(5), 0);
   EXPECT_EQ(evil_.outcome_of(0), 0);
+  EXPECT_EQ(evil_.outcome_of(7), 0);
 }
 
 TEST_P(HostileRequest, AnAnswerWithoutRoomIsNotGiven) {

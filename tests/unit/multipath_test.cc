@@ -289,6 +289,29 @@ TEST_P(Multipath, ADisconnectedPathsRequestsGoOnOverTheOther) {
   release_all();
 }
 
+TEST_P(Multipath, TheOnlyPathConnectedAnewIsAnotherLifeOfTheSession) {
+  one_.session.paths()[1]->disconnect({ECANCELED, "test"});
+  ASSERT_TRUE(wait([&] { return path(1).state() == KeeperState::Down; }));
+  const int ups = one_.ups;
+  one_.session.paths()[0]->reconnect([](const Status&) {});  // its first attempt may be too early
+  ASSERT_TRUE(wait([&] { return one_.ups == ups + 1; }));
+  EXPECT_EQ(one_.downs, 1) << "what was open must be opened again";
+}
+
+TEST_P(Multipath, WhatIsAskedOfAServerThatIsAwayFailsAtOnce) {
+  for (const std::size_t index : {0U, 1U}) {
+    one_.session.paths()[index]->disconnect({ECANCELED, "test"});
+  }
+  ASSERT_TRUE(wait([&] { return one_.downs == 1; }));
+  int answer = 0;
+  one_.session.send({.direction = Direction::Read,
+                     .message = std::vector<std::byte>(sizeof(DiskMessage)),
+                     .answer_length = kBlock,
+                     .done = [&](int error, const std::vector<std::byte>&) { answer = error; }});
+  ASSERT_TRUE(wait([&] { return answer != 0; }));
+  EXPECT_EQ(answer, ENOTCONN);
+}
+
 TEST_P(Multipath, PathsComeAndGoUnderRequests) {
   submit_held(8);
   bool removed = false;

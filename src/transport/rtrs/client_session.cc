@@ -167,6 +167,10 @@ void ClientSession::open_gates() {
 }
 
 void ClientSession::send(ServiceMessage message) {
+  if (!connected()) {
+    control_.post([done = std::move(message.done)]() mutable { done(ENOTCONN, {}); });
+    return;
+  }
   worker_of(0).post(
       [this, message = std::move(message)]() mutable { service_->send(std::move(message)); });
 }
@@ -221,7 +225,7 @@ void ClientSession::set_policy(PathPolicy policy) {
 
 bool ClientSession::on_lost(PathKeeper& path, const Error& error, bool was_up) {
   if (on_closed_) return false;
-  if (error.code == EAGAIN) return true;
+  if (error.code == EAGAIN && !was_up) return true;  // an attempt that is given up for another
   if (!was_up_) return on_first_attempt_failed(path, error);
   if (was_up) {
     for (const auto& other : paths_) {

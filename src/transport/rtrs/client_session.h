@@ -76,6 +76,7 @@ class ClientSession final : private PathOwner {
   /// Lets the queues' requests out, those first that wait since the session was lost.
   void resume();
 
+  /// While no path is connected it fails with ENOTCONN.
   void send(ServiceMessage message);
 
   /// As PathKeeper::on_link_up.

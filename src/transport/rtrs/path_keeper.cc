@@ -123,6 +123,12 @@ void PathKeeper::end(bool fenced) {
 }
 
 void PathKeeper::on_other_path_up() {
+  if (state_ == KeeperState::Connecting && may_create_) {
+    // It asks for a session of its own if the server, started anew, has none, while the other path
+    // leads to where it leads.
+    life_->close({EAGAIN, "another path was faster"});
+    return;
+  }
   if (!unanswered_ || fence_ != nullptr) return;
   if (state_ == KeeperState::Connecting) {
     // Its requests need not wait for the end of this attempt.
@@ -159,9 +165,8 @@ void PathKeeper::open() {
 
 Result<SessionCore*> PathKeeper::on_path_parameters(const ServerParameters& parameters) {
   if (may_create_ && owner_.live_route(*this)) {
-    // A server that was started meanwhile would have made a session of its own for us, while the
-    // other path still leads to the old one.
-    at_once_ = true;
+    // A server that was started meanwhile has made a session of its own for us, while the other
+    // path still leads to the old one. Behind a pause, in which that session ends again.
     return fail(EAGAIN, "another path was faster");
   }
   if (unanswered_) {

@@ -102,6 +102,14 @@ Result<ServerPath*> ServerSession::find_or_add_path(const ConnectRequest& reques
                                       endpoint.local_address()));
     }
   }
+  // Its client believes in a session that lives on another path. If none does, this would be
+  // another life of the session, and the client must know that, or it would use in it what it has
+  // opened in the last one.
+  const bool lives = std::ranges::any_of(
+      paths_, [](const auto& path) { return path->state() == ServerPathState::Connected; });
+  if (!lives && (request.flags & kFirstConnection) == 0) {
+    return fail(ENXIO, "a further path of a session that has none");
+  }
   if (paths_.size() >= limits::kMaxServerPaths) {
     return fail(ECONNRESET, fmt::format("{} paths are enough", limits::kMaxServerPaths));
   }
