@@ -75,6 +75,13 @@ Result<std::unique_ptr<transport::Window>> MemoryDevice::make_window() {
   return std::make_unique<MemoryWindow>(*this, keys_.next());
 }
 
+void MemoryDevice::abandon() {
+  land_all();
+  local_grants_.clear();
+  remote_grants_.clear();
+  registered_ = regions_ = windows_ = 0;
+}
+
 std::uint32_t MemoryDevice::add_invalidatable_key(transport::Region& region) {
   auto& own = dynamic_cast<MemoryRegion&>(region);
   RNBD_ASSERT(&own.device_ == this && own.use_ == RegionUse::RemoteWrite);

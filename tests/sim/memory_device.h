@@ -68,6 +68,9 @@ class MemoryDevice final : public transport::Device {
                                                              transport::RegionUse use) override;
   Result<std::unique_ptr<transport::Window>> make_window() override;
 
+  /// Its users' process is no more: no key is good any longer, and nobody gives anything back.
+  void abandon();
+
   // Hooks for tests.
 
   /// From now on, registering more than `bytes` in all fails with ENOMEM.

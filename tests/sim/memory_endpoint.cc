@@ -184,6 +184,19 @@ void MemoryEndpoint::kill(const std::string& reason) {
   tell({.kind = NoticeKind::Ended, .error = {0, reason}});
 }
 
+void MemoryEndpoint::die(bool quiet) {
+  if (quiet) {
+    if (queue_) queue_->break_off();
+  } else {
+    disconnect();
+  }
+  phase_ = Phase::Ended;
+  events_ = nullptr;
+  inbox_.clear();
+  close_queue();
+  fabric_.remove(*this);
+}
+
 bool MemoryEndpoint::is_cut() const { return fabric_.is_cut(local_, peer_text_); }
 
 MemoryQueue* MemoryEndpoint::far_queue() {

@@ -55,15 +55,30 @@ class MemoryListener final : public transport::Listener {
 };
 
 MemoryHost::MemoryHost(MemoryFabric& fabric, unsigned number, unsigned adapters) : fabric_(fabric) {
-  const MemoryFabricOptions& options = fabric.options();
   for (unsigned i = 0; i < adapters; ++i) {
-    adapters_.push_back({fmt::format("ip:10.0.{}.{}", i, number),
-                         std::make_unique<MemoryDevice>(
-                             fabric.scheduler(), fabric.keys(),
-                             transport::Capabilities{.device = fmt::format("mem{}", i),
-                                                     .max_send_work = options.max_send_work,
-                                                     .max_receive_work = options.max_receive_work,
-                                                     .windows = options.windows})});
+    adapters_.push_back({fmt::format("ip:10.0.{}.{}", i, number), make_device(i)});
+  }
+}
+
+std::unique_ptr<MemoryDevice> MemoryHost::make_device(std::size_t number) const {
+  const MemoryFabricOptions& options = fabric_.options();
+  return std::make_unique<MemoryDevice>(
+      fabric_.scheduler(), fabric_.keys(),
+      transport::Capabilities{.device = fmt::format("mem{}", number),
+                              .max_send_work = options.max_send_work,
+                              .max_receive_work = options.max_receive_work,
+                              .windows = options.windows});
+}
+
+void MemoryHost::crash(bool quiet) {
+  listeners_.clear();
+  on_link_up_ = nullptr;
+  for (std::size_t i = 0; i < adapters_.size(); ++i) {
+    for (const EndpointId id : fabric_.endpoints_on(*adapters_[i].device)) {
+      fabric_.find(id)->die(quiet);
+    }
+    adapters_[i].device->abandon();
+    abandoned_.push_back(std::exchange(adapters_[i].device, make_device(i)));
   }
 }
 
@@ -224,6 +239,14 @@ void MemoryFabric::request(MemoryEndpoint& from, std::uint16_t port,
 
 MemoryFabric::Line MemoryFabric::line(const std::string& a, const std::string& b) {
   return std::minmax(a, b);
+}
+
+std::vector<EndpointId> MemoryFabric::endpoints_on(const MemoryDevice& device) const {
+  std::vector<EndpointId> result;
+  for (const auto& [id, endpoint] : endpoints_) {
+    if (&endpoint->device() == &device) result.push_back(id);
+  }
+  return result;
 }
 
 std::vector<EndpointId> MemoryFabric::endpoints_on(const std::string& a,

@@ -49,8 +49,14 @@ class MemoryHost final : public Host {
   Result<std::unique_ptr<transport::Listener>> listen(const transport::Address& address,
                                                       transport::ListenerEvents& events) override;
   void on_link_up(std::function<void()> call) override { on_link_up_ = std::move(call); }
+  /// The process that used it ends where it stands: its objects stay, and nobody may touch them
+  /// again. The network has new adapters under the old addresses for the next one. `quiet`: peers
+  /// are not told, as when the power goes.
+  void crash(bool quiet);
   /// As adapters say it.
-  void tell_link_up() const { on_link_up_(); }
+  void tell_link_up() const {
+    if (on_link_up_) on_link_up_();
+  }
 
   using Host::address;
   [[nodiscard]] const std::string& address(std::size_t adapter) const override {
@@ -74,7 +80,10 @@ class MemoryHost final : public Host {
   Adapter* find(const std::string& address);
 
   MemoryFabric& fabric_;
+  [[nodiscard]] std::unique_ptr<MemoryDevice> make_device(std::size_t number) const;
+
   std::vector<Adapter> adapters_;
+  std::vector<std::unique_ptr<MemoryDevice>> abandoned_;  ///< the dead still point to them
   std::vector<class MemoryListener*> listeners_;
   std::function<void()> on_link_up_;
 };
@@ -106,13 +115,16 @@ class MemoryFabric final : public Network {
   /// Ends every connection between the two, and tells both sides.
   void break_connections(const std::string& a, const std::string& b);
   /// The next `count` connect requests, whoever makes them, find nobody.
-  void refuse_connects(unsigned count) { refusals_ += count; }
+  void refuse_connects(unsigned count) { refusals_ = count; }
 
   /// How often posted memory was found changed when it was read: always a bug of whoever posted.
   [[nodiscard]] std::uint64_t changed_sources() const { return changed_sources_; }
   [[nodiscard]] std::size_t endpoints() const override { return endpoints_.size(); }
 
   // For the parts of the fabric.
+
+  /// Endpoints on `device`.
+  [[nodiscard]] std::vector<EndpointId> endpoints_on(const MemoryDevice& device) const;
 
   Scheduler& scheduler() { return scheduler_; }
   KeySource& keys() { return keys_; }

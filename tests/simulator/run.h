@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+// One simulated run: a server, clients, the network between them, and what befalls them, all drawn
+// from a seed. When the time is over everything is healed, all requests must end, and nothing may
+// be left. One thread; objects of programs that were killed stay until the process ends.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "sim/memory_fabric.h"
+#include "simulator/client_host.h"
+#include "simulator/server_host.h"
+#include "simulator/world.h"
+
+namespace rnbd::simulator {
+
+struct RunOptions {
+  std::uint64_t seed = 1;
+  Duration length = std::chrono::minutes(2);
+  std::filesystem::path directory;  ///< make_disk_files() has been here
+  bool follow = false;              ///< print what happens
+};
+
+struct RunResult {
+  bool passed = false;
+  std::string why;
+  std::uint64_t answered = 0;  ///< requests of users
+  std::uint64_t faults = 0;
+};
+
+inline constexpr std::uint32_t kDisks = 4;
+inline constexpr std::uint32_t kDiskSectors = 256;
+
+/// Files that stand for the disks: only their sizes matter.
+void make_disk_files(const std::filesystem::path& directory);
+
+class Run {
+ public:
+  explicit Run(const RunOptions& options);
+  RunResult go();
+
+ private:
+  using Fault = void (Run::*)();
+  struct Chance {
+    Fault fault = nullptr;
+    std::uint32_t weight = 0;
+  };
+
+  // What befalls them: run_faults.cc
+  void draw_faults();
+  void schedule_fault();
+  void cut_line();
+  void break_line();
+  void refuse_connections();
+  void kill_server();
+  void cut_power();
+  void restart_server();
+  void kill_client();
+  void lose_client();
+  void upgrade_client();
+  void pause_somebody();
+  void slow_disks();
+  void stick_disks();
+  void failing_disks();
+  void unmap_something();
+  void change_path();
+  void heal_everything();
+
+  // run.cc
+  void add_clients();
+  void turn_until(TimePoint end);
+  bool turn_until_or_fail(const std::function<bool()>& done, Duration patience, const char* what);
+  bool round(bool everybody);
+  bool run_contexts(bool everybody);
+  void pass_time(TimePoint limit);
+  [[nodiscard]] TimePoint next_deadline() const;
+  void finish();
+  [[nodiscard]] bool all_run() const;
+  void check_what_is_left();
+  void fail_with_state(const std::string& why);
+  ClientHost& any_client();
+  [[nodiscard]] std::string server_address(std::size_t adapter);
+
+  const RunOptions options_;
+  World world_;
+  sim::MemoryFabric fabric_;
+  std::unique_ptr<ServerHost> server_;
+  std::vector<std::unique_ptr<ClientHost>> clients_;
+  std::vector<Chance> chances_;
+  Duration fault_pause_{};
+  bool faults_on_ = true;
+  std::uint64_t faults_ = 0;
+  std::uint64_t rounds_without_time_ = 0;
+  bool server_paused_ = false;
+  std::vector<bool> client_paused_;
+};
+
+}  // namespace rnbd::simulator

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+// Run, second part: what befalls the hosts. Each run draws which kinds of faults it has at all, so
+// that some have one kind only, and others everything at once.
+#include <algorithm>
+
+#include "simulator/run.h"
+
+namespace rnbd::simulator {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+}  // namespace
+
+void Run::draw_faults() {
+  constexpr std::array kFaults = {
+      &Run::cut_line,       &Run::break_line,      &Run::refuse_connections, &Run::kill_server,
+      &Run::cut_power,      &Run::restart_server,  &Run::kill_client,        &Run::lose_client,
+      &Run::upgrade_client, &Run::pause_somebody,  &Run::slow_disks,         &Run::stick_disks,
+      &Run::failing_disks,  &Run::unmap_something, &Run::change_path};
+  for (const Fault fault : kFaults) {
+    if (world_.one_in(3)) chances_.push_back({fault, 1 + world_.below(8)});
+  }
+  fault_pause_ = milliseconds(200 << world_.below(7));
+}
+
+void Run::schedule_fault() {
+  world_.after(world_.some_time(fault_pause_) + milliseconds(1), [this] {
+    if (!faults_on_) return;
+    std::uint32_t sum = 0;
+    for (const Chance& chance : chances_) sum += chance.weight;
+    std::uint32_t drawn = sum == 0 ? 0 : world_.below(sum);
+    for (const Chance& chance : chances_) {
+      if (drawn < chance.weight) {
+        ++faults_;
+        (this->*chance.fault)();
+        break;
+      }
+      drawn -= chance.weight;
+    }
+    schedule_fault();
+  });
+}
+
+void Run::cut_line() {
+  ClientHost& client = any_client();
+  const std::size_t adapter = world_.below(2);
+  const std::string near = client.host().address(adapter);
+  const std::string far = server_address(adapter);
+  if (fabric_.is_cut(near, far)) return;
+  world_.note("{}: line {} is cut", client.name(), adapter);
+  fabric_.cut(near, far);
+  const Duration length = world_.some_time(seconds(12));
+  for (Duration at = milliseconds(500); at < length; at += milliseconds(1500)) {
+    world_.after(at, [this, near, far] {
+      if (fabric_.is_cut(near, far)) fabric_.run_out_of_retries(near, far);
+    });
+  }
+  world_.after(length, [this, &client, adapter, near, far] {
+    world_.note("{}: line {} is healed", client.name(), adapter);
+    fabric_.heal(near, far);
+    if (world_.one_in(2) && client.running()) client.host().tell_link_up();
+  });
+}
+
+void Run::break_line() {
+  ClientHost& client = any_client();
+  const std::size_t adapter = world_.below(2);
+  world_.note("{}: connections on line {} break", client.name(), adapter);
+  fabric_.break_connections(client.host().address(adapter), server_address(adapter));
+}
+
+void Run::refuse_connections() { fabric_.refuse_connects(1 + world_.below(4)); }
+
+void Run::kill_server() {
+  if (!server_->running()) return;
+  server_->kill(false);
+  world_.after(world_.some_time(seconds(4)), [this] { server_->start(); });
+}
+
+void Run::cut_power() {
+  if (!server_->running()) return;
+  server_->kill(true);
+  world_.after(world_.some_time(seconds(8)), [this] { server_->start(); });
+}
+
+void Run::restart_server() {
+  if (!server_paused_) server_->restart();
+}
+
+void Run::kill_client() {
+  ClientHost& client = any_client();
+  if (!client.running()) return;
+  client.kill(true);
+  world_.after(world_.some_time(seconds(3)), [&client] { client.start(); });
+}
+
+void Run::lose_client() {
+  ClientHost& client = any_client();
+  if (!client.running()) return;
+  client.kill(false);
+  world_.after(world_.some_time(seconds(3)), [&client] { client.start(); });
+}
+
+void Run::upgrade_client() { any_client().upgrade(); }
+
+void Run::pause_somebody() {
+  const std::uint32_t which = world_.below(static_cast<std::uint32_t>(clients_.size()) + 1);
+  const Duration length = world_.some_time(seconds(8));
+  if (which == clients_.size()) {
+    world_.note("server: is paused");
+    server_paused_ = true;
+    world_.after(length, [this] { server_paused_ = false; });
+  } else {
+    world_.note("{}: is paused", clients_[which]->name());
+    client_paused_[which] = true;
+    world_.after(length, [this, which] { client_paused_[which] = false; });
+  }
+}
+
+void Run::slow_disks() {
+  server_->mood.slowest = milliseconds(1 + world_.below(3000));
+  world_.after(world_.some_time(seconds(10)), [this] { server_->mood.slowest = milliseconds(2); });
+}
+
+void Run::stick_disks() {
+  world_.note("disks: stuck");
+  server_->mood.stuck = true;
+  world_.after(world_.some_time(seconds(10)), [this] { server_->mood.stuck = false; });
+}
+
+void Run::failing_disks() {
+  world_.note("disks: failing");
+  server_->mood.fails_one_in = 2 + world_.below(40);
+  for (const auto& client : clients_) {
+    for (DiskUser* const user : client->users()) user->errors_are_fine = true;
+  }
+  world_.after(world_.some_time(seconds(5)), [this] { server_->mood.fails_one_in = 0; });
+}
+
+void Run::unmap_something() { any_client().unmap_any(world_.one_in(2)); }
+
+void Run::change_path() { any_client().change_any_path({server_address(0), server_address(1)}); }
+
+void Run::heal_everything() {
+  for (const auto& client : clients_) {
+    for (std::size_t adapter = 0; adapter < 2; ++adapter) {
+      fabric_.heal(client->host().address(adapter), server_address(adapter));
+    }
+  }
+  fabric_.refuse_connects(0);
+  server_paused_ = false;
+  client_paused_.assign(clients_.size(), false);
+  server_->mood = {};
+}
+
+}  // namespace rnbd::simulator
