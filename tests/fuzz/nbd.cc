@@ -12,6 +12,7 @@
 #include "client/block_queue.h"
 #include "client/nbd_wire.h"
 #include "common/assert.h"
+#include "common/memory_block.h"
 #include "fuzz/bench.h"
 #include "fuzz/input.h"
 #include "unit/edge_worker.h"
@@ -31,15 +32,7 @@ class Stage final : public BlockQueueEvents {
     auto pair = make_nbd_socket_pair(1 << 16);
     kernels_ = std::move(pair->kernels);
     queue_ = std::move(*BlockQueue::create(worker_, channel_, std::move(pair->ours),
-                                           {.shape = {.size_bytes = disk_.size(),
-                                                      .block_size = 512,
-                                                      .max_discard_sectors = 256,
-                                                      .discard_granularity = 4096,
-                                                      .max_write_zeroes_sectors = 128},
-                                            .device_id = 7,
-                                            .permit_ids = kPermits,
-                                            .max_requests = 16},
-                                           *this));
+                                           journal_.bytes(), config_, *this));
     queue_->start();
   }
 
@@ -76,6 +69,15 @@ class Stage final : public BlockQueueEvents {
 
  private:
   std::vector<std::byte> disk_ = std::vector<std::byte>(1 << 20);
+  const BlockQueue::Config config_{.shape = {.size_bytes = disk_.size(),
+                                             .block_size = 512,
+                                             .max_discard_sectors = 256,
+                                             .discard_granularity = 4096,
+                                             .max_write_zeroes_sectors = 128},
+                                   .device_id = 7,
+                                   .permit_ids = kPermits,
+                                   .max_requests = 16};
+  MemoryBlock journal_ = *MemoryBlock::map(Journal::bytes(config_.journal_shape()));
   test::EdgeWorker worker_;
   test::FakeRequestChannel channel_{
       disk_, {.permits = kPermits, .max_io_size = 8192, .device_id = 7}, worker_};
