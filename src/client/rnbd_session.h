@@ -68,7 +68,10 @@ class RnbdSession final : private rtrs::SessionEvents {
   void was_open(std::uint32_t device_id) { stale_ids_.insert(device_id); }
 
   /// Ends the session; no device is left.
-  void stop(Executor::Task done) { session_.close(std::move(done)); }
+  void stop(Executor::Task done) {
+    ++life_;  // what is being answered now leads to nothing
+    session_.close(std::move(done));
+  }
 
   [[nodiscard]] rtrs::ClientSession& rtrs() { return session_; }
   /// Since when a path has been in its state.

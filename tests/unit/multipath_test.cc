@@ -26,7 +26,7 @@ class Multipath : public testing::TestWithParam<std::tuple<std::uint64_t, bool>>
     ASSERT_TRUE(bench_.until([&] { return both_up(); }));
   }
   void TearDown() override {
-    bench_.close(one_);
+    if (!closed_) bench_.close(one_);
     bench_.close(bench_.two);
     bench_.idle();
     EXPECT_TRUE(server_.acceptor().sessions().empty());
@@ -75,6 +75,7 @@ class Multipath : public testing::TestWithParam<std::tuple<std::uint64_t, bool>>
   Bench bench_{std::get<0>(GetParam()), std::get<1>(GetParam()), 16, 2};
   Client& one_ = bench_.one;
   Server& server_ = bench_.server;
+  bool closed_ = false;  ///< the first client's session, by the test
 };
 
 INSTANTIATE_TEST_SUITE_P(Orders, Multipath,
@@ -310,6 +311,21 @@ TEST_P(Multipath, WhatIsAskedOfAServerThatIsAwayFailsAtOnce) {
                      .done = [&](int error, const std::vector<std::byte>&) { answer = error; }});
   ASSERT_TRUE(wait([&] { return answer != 0; }));
   EXPECT_EQ(answer, ENOTCONN);
+}
+
+TEST_P(Multipath, AMessageWithoutAnAnswerDoesNotKeepTheSession) {
+  server_.disk.hold = true;
+  int answer = 0;
+  one_.session.send({.direction = Direction::Read,
+                     .message = std::vector<std::byte>(sizeof(DiskMessage)),
+                     .answer_length = kBlock,
+                     .done = [&](int error, const std::vector<std::byte>&) { answer = error; }});
+  ASSERT_TRUE(bench_.until([&] { return server_.disk.held.size() == 1; }));
+  one_.session.close([&] { closed_ = true; });
+  ASSERT_TRUE(wait([&] { return closed_; }));
+  EXPECT_EQ(answer, ENOTCONN);
+  EXPECT_EQ(one_.session.permits_in_use(), 0U);
+  run_held();
 }
 
 TEST_P(Multipath, PathsComeAndGoUnderRequests) {

@@ -305,6 +305,9 @@ void ClientSession::on_ended(PathKeeper& path) {
 void ClientSession::close(Executor::Task done) {
   RNBD_ASSERT(!on_closed_);
   on_closed_ = std::move(done);
+  if (service_ != nullptr) {
+    worker_of(0).post([this] { service_->fail_all(ENOTCONN); });
+  }
   if (paths_.empty()) control_.post([this] { finish_closing(); });
   for (const auto& path : paths_) path->end(false);
 }

@@ -70,7 +70,7 @@ class ClientSession final : private PathOwner {
   Status start();
 
   /// Takes everything down; `done` is called when nothing of the session is left on any worker. No
-  /// event follows. Every request has been abandoned before.
+  /// event follows, messages fail with ENOTCONN. Every request has been abandoned before.
   void close(Executor::Task done);
 
   /// Lets the queues' requests out, those first that wait since the session was lost.
