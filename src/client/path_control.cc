@@ -73,9 +73,9 @@ Status may_lose(const rtrs::ClientSession& session, const PathKeeper& path, bool
   const bool only_one = std::ranges::none_of(
       session.paths(), [&](const auto& other) { return other.get() != &path && !other->ending(); });
   if (force || session.can_do_without(path) || (!path.connected() && !only_one)) return {};
-  return fail(EBUSY, fmt::format("it is the {} path{}: I/O would wait\n"
+  return fail(EBUSY, fmt::format("it is the {}: I/O would wait\n"
                                  "--force does it all the same",
-                                 only_one ? "only" : "last", only_one ? "" : " that is connected"));
+                                 path.connected() ? "last path that is connected" : "only path"));
 }
 
 /// A reply for whoever waits for a status.
