@@ -28,11 +28,10 @@ class DeviceQueues {
 
   void start();
 
-  /// From now on everything is answered with EIO; until serve_again().
   /// No queue takes another request; `done` once all that were taken are answered.
   void drain(Executor::Task done);
 
-  /// From now on everything is answered with EIO.
+  /// From now on everything is answered with EIO; until serve_again().
   void fail_all(Executor::Task done);
   void serve_again();
 
