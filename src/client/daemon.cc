@@ -47,15 +47,14 @@ void leave_to_successor(ControlPlane& plane) {
 /// Both outlive the loop.
 void watch_hand_over(control::DaemonLoop& loop, DescriptorStore& store,
                      const std::function<void()>& leave) {
-  loop.context().post([&store] { store.tell_ready(); });  // once signals are taken
   loop.on_signal(SIGUSR2, [&store, &leave] {
     if (store.has_keeper()) return leave();
     log::warn("SIGUSR2 is ignored: nobody keeps the devices for a next process");
   });
 }
 
-Status serve(const DaemonOptions& options) {
-  auto store = DescriptorStore::from_environment();
+Status serve(const DaemonOptions& options, Notifier& notifier) {
+  auto store = DescriptorStore::from_environment(notifier);
   if (!store) return fail(store.error());
   control::DaemonLoop loop;
   auto fabric = transport::verbs::VerbsFabric::create();
@@ -80,6 +79,7 @@ Status serve(const DaemonOptions& options) {
 
   log::info("ready on {} with {} workers", options.control_path, pool->size());
   watch_hand_over(loop, *store, leave);
+  loop.report_to(notifier);
   loop.watch((*fabric)->event_fd(), [&] { (*fabric)->process_events(); });
   loop.run([&](Executor::Task ended) { plane.stop(std::move(ended)); });
   log::info("stopped");
@@ -92,7 +92,8 @@ int run_daemon(const DaemonOptions& options) {
   log::start(options.log_level);
   if (options.supervise) return supervise(options);
   guard_against_reclaim();
-  return control::conclude(serve(options));
+  auto notifier = Notifier::from_environment();
+  return control::conclude(notifier ? serve(options, *notifier) : fail(notifier.error()));
 }
 
 }  // namespace rnbd::client

@@ -97,6 +97,8 @@ void announce(const DaemonOptions& options, const rtrs::AcceptorSettings& settin
 }
 
 Status serve(const DaemonOptions& options) {
+  auto notifier = Notifier::from_environment();
+  if (!notifier) return fail(notifier.error());
   control::DaemonLoop loop;
   auto search_path = SearchPath::create(options.dev_search_path);
   if (!search_path) return fail(search_path.error());
@@ -117,6 +119,7 @@ Status serve(const DaemonOptions& options) {
   if (Status listening = commands.listen(options.control_path); !listening) return listening;
 
   announce(options, settings, pool->size());
+  loop.report_to(*notifier);
   loop.watch((*fabric)->event_fd(), [&] { (*fabric)->process_events(); });
   loop.run([&](Executor::Task ended) { plane.stop(std::move(ended)); });
   log::info("stopped");

@@ -3,18 +3,14 @@
 // name, and how both get to the keeper and back.
 #include "client/left_behind.h"
 
-#include <array>
 #include <cerrno>
 #include <cstdlib>
-#include <cstring>
 
 #include <gtest/gtest.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 
 #include "client/descriptor_store.h"
 #include "common/control/verbs.h"
-#include "unit/temp_directory.h"
+#include "unit/notify_socket.h"
 
 namespace rnbd::client {
 namespace {
@@ -136,69 +132,39 @@ TEST(LeftBehind, IsSortedOut) {
   EXPECT_EQ(sorted->highest, 99U);
 }
 
-/// The keeper's end of the notification socket.
 class DescriptorStoreTest : public testing::Test {
  protected:
-  DescriptorStoreTest() {
-    const std::string path = (directory_.path() / "notify").string();
-    sockaddr_un address{.sun_family = AF_UNIX, .sun_path = {}};
-    std::ranges::copy(path, address.sun_path);
-    socket_.reset(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-    EXPECT_EQ(::bind(socket_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
-    ::setenv("NOTIFY_SOCKET", path.c_str(), 1);
-    ::setenv("FDSTORE", "16", 1);
-  }
-  ~DescriptorStoreTest() override {
-    for (const char* name : {"NOTIFY_SOCKET", "FDSTORE"}) ::unsetenv(name);
+  DescriptorStoreTest() { ::setenv("FDSTORE", "16", 1); }
+  ~DescriptorStoreTest() override { ::unsetenv("FDSTORE"); }
+
+  Result<DescriptorStore> open_store() {
+    auto notifier = Notifier::from_environment();
+    if (!notifier) return fail(notifier.error());
+    notifier_ = std::move(*notifier);
+    return DescriptorStore::from_environment(notifier_);
   }
 
-  /// The next message, and whether a descriptor came with it.
-  std::pair<std::string, bool> next() {
-    std::array<char, 256> text{};
-    iovec piece{text.data(), text.size()};
-    alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(sizeof(int))> control{};
-    msghdr message{};
-    message.msg_iov = &piece;
-    message.msg_iovlen = 1;
-    message.msg_control = control.data();
-    message.msg_controllen = control.size();
-    const ssize_t length = ::recvmsg(socket_.get(), &message, MSG_CMSG_CLOEXEC);
-    if (length < 0) return {"", false};
-    UniqueFd fd;
-    if (const cmsghdr* header = CMSG_FIRSTHDR(&message)) {
-      int number = -1;
-      std::memcpy(&number, CMSG_DATA(header), sizeof number);
-      fd.reset(number);
-    }
-    return {std::string(text.data(), static_cast<std::size_t>(length)), static_cast<bool>(fd)};
-  }
-
-  test::TempDirectory directory_;
-  UniqueFd socket_;
+  test::NotifySocket keeper_;
+  Notifier notifier_;
 };
 
 TEST_F(DescriptorStoreTest, TellsTheKeeperWhatToKeepAndToForget) {
-  auto store = DescriptorStore::from_environment();
+  auto store = open_store();
   ASSERT_TRUE(store) << describe(store.error());
   EXPECT_TRUE(store->has_keeper());
-  EXPECT_EQ(std::getenv("NOTIFY_SOCKET"), nullptr) << "children are not meant";
-  ASSERT_TRUE(store->keep("d1.0", socket_.get()));
-  EXPECT_EQ(next(), std::pair(std::string("FDSTORE=1\nFDNAME=d1.0\nFDPOLL=0"), true));
+  ASSERT_TRUE(store->keep("d1.0", keeper_.fd()));
+  EXPECT_EQ(keeper_.next(), std::pair(std::string("FDSTORE=1\nFDNAME=d1.0\nFDPOLL=0"), true));
   store->forget("d1.0");
-  EXPECT_EQ(next(), std::pair(std::string("FDSTOREREMOVE=1\nFDNAME=d1.0"), false));
-  store->tell_ready();
-  EXPECT_EQ(next(), std::pair(std::string("READY=1"), false));
+  EXPECT_EQ(keeper_.next(), std::pair(std::string("FDSTOREREMOVE=1\nFDNAME=d1.0"), false));
 }
 
 TEST_F(DescriptorStoreTest, WhoIsOnlyNotifiedKeepsNothing) {
   ::unsetenv("FDSTORE");
-  auto store = DescriptorStore::from_environment();
+  auto store = open_store();
   ASSERT_TRUE(store);
   EXPECT_FALSE(store->has_keeper());
-  EXPECT_TRUE(store->keep("d1", socket_.get()));
-  EXPECT_EQ(next().first, "");
-  store->tell_ready();
-  EXPECT_EQ(next().first, "READY=1");
+  EXPECT_TRUE(store->keep("d1", keeper_.fd()));
+  EXPECT_EQ(keeper_.next().first, "");
 }
 
 }  // namespace

@@ -7,7 +7,10 @@
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <memory>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
@@ -16,6 +19,7 @@
 #include "common/control/asio_context.h"
 #include "common/control/exit_codes.h"
 #include "common/log.h"
+#include "common/notifier.h"
 #include "common/result.h"
 
 namespace rnbd::control {
@@ -35,6 +39,15 @@ class DaemonLoop {
   void on_signal(int signal, std::function<void()> handler) {
     others_.push_back(std::make_unique<OtherSignal>(io_, signal, std::move(handler)));
     wait_other(*others_.back());
+  }
+
+  /// Tells `notifier`, which outlives the loop, that the daemon is ready, once signals are taken;
+  /// and then, as often as it wants to hear it, that this thread still turns.
+  void report_to(Notifier& notifier) {
+    context_.post([this, &notifier] {
+      report(notifier, "READY=1");
+      keep_reporting(notifier);
+    });
   }
 
   /// Runs. On the first signal `stop` is called with a task that ends the loop; a second one ends
@@ -60,6 +73,17 @@ class DaemonLoop {
     boost::asio::signal_set set;
     std::function<void()> handler;
   };
+
+  static void report(Notifier& notifier, std::string_view state) {
+    if (Status told = notifier.tell(state); !told) log::warn("{}", describe(told.error()));
+  }
+
+  void keep_reporting(Notifier& notifier) {
+    if (!notifier.watchdog_interval()) return;
+    report(notifier, "WATCHDOG=1");
+    next_report_ = context_.call_after(*notifier.watchdog_interval(),
+                                       [this, &notifier] { keep_reporting(notifier); });
+  }
 
   void wait_other(OtherSignal& other) {
     other.set.async_wait([this, &other](const boost::system::error_code& error, int) {
@@ -97,6 +121,7 @@ class DaemonLoop {
   AsioContext context_{io_};
   std::vector<std::unique_ptr<Watched>> watched_;
   std::vector<std::unique_ptr<OtherSignal>> others_;
+  std::unique_ptr<ControlContext::Timer> next_report_;
   bool stopping_ = false;
 };
 
