@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <chrono>
 #include <fcntl.h>
+#include <filesystem>
 #include <thread>
 
 #include <fmt/format.h>
@@ -23,14 +24,22 @@ constexpr milliseconds kForcedPatience{2000};
 /// udev and the like look into a device for a moment after it appeared.
 constexpr milliseconds kPasserbyPatience{2000};
 constexpr milliseconds kLookAgain{50};
+constexpr seconds kUdevPatience{5};
+/// The clock by which files are stamped stands still for so long.
+constexpr milliseconds kFileClockTick{20};
 
-Status settle(const NbdSysfs& sysfs, std::uint32_t max_request) {
+Status settle(const NbdSysfs& sysfs, std::uint32_t max_request,
+              std::filesystem::file_time_type connecting) {
   if (Status ready = sysfs.wait_until_ready(kReadyPatience); !ready) return ready;
   // What is longer would be cut in two by us; and a read must not need more than a queue is sure
   // to get.
   const NbdQueueSettings settings{.max_sectors_kb = max_request / 1024, .scheduler = "none"};
   if (Status applied = sysfs.apply(settings); !applied) return applied;
-  return sysfs.scan_partitions();
+  if (Status scanned = sysfs.scan_partitions(); !scanned) return scanned;
+  // Whoever is told the node may go on with a link.
+  const Status dealt_with = sysfs.wait_for_udev(connecting, kUdevPatience);
+  if (!dealt_with) log::warn("{}; links to it may come later", dealt_with.error().message);
+  return {};
 }
 
 Status disconnect(std::uint32_t index) {
@@ -77,9 +86,10 @@ Result<std::uint32_t> attach_device(NbdDeviceConfig config, std::vector<UniqueFd
   auto netlink = NbdNetlink::open();
   if (!netlink) return fail(netlink.error());
   for (const UniqueFd& socket : sockets) config.sockets.push_back(socket.get());
+  const auto connecting = std::filesystem::file_time_type::clock::now() - kFileClockTick;
   auto index = netlink->connect(config);
   if (!index) return index;
-  if (Status settled = settle(NbdSysfs(*index), max_request); !settled) {
+  if (Status settled = settle(NbdSysfs(*index), max_request, connecting); !settled) {
     if (Status undone = netlink->disconnect(*index); !undone) {
       log::error("/dev/nbd{} stays behind: {}", *index, describe(undone.error()));
     }

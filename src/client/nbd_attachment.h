@@ -14,8 +14,9 @@
 
 namespace rnbd::client {
 
-/// Connects and waits until the node can be used. On an error nothing is left behind. `sockets`:
-/// the kernel's ends, which it keeps references of. `max_request`: bytes of one read or write.
+/// Connects and waits until the node, and what links udev makes to it, can be used. On an error
+/// nothing is left behind. `sockets`: the kernel's ends, which it keeps references of.
+/// `max_request`: bytes of one read or write.
 Result<std::uint32_t> attach_device(NbdDeviceConfig config, std::vector<UniqueFd> sockets,
                                     std::uint32_t max_request);
 

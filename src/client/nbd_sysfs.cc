@@ -76,6 +76,20 @@ Status NbdSysfs::wait_until_ready(std::chrono::milliseconds patience) const {
                              : fmt::format("{} did not appear", node()));
 }
 
+Status NbdSysfs::wait_for_udev(fs::file_time_type since, std::chrono::milliseconds patience) const {
+  std::error_code error;
+  if (!fs::exists(places_.udev / "control", error)) return {};
+  const fs::path entry =
+      places_.udev / "data" / ('b' + read_line(directory() / "dev").value_or(""));
+  const auto dealt_with = [&] {
+    // What udev knows of a device is written anew with each event.
+    const auto written = fs::last_write_time(entry, error);
+    return !error && written >= since && !fs::exists(places_.udev / "queue", error);
+  };
+  if (wait_for(dealt_with, patience)) return {};
+  return fail(ETIMEDOUT, fmt::format("udev has not dealt with {} yet", node()));
+}
+
 bool NbdSysfs::connected() const {
   std::error_code ignored;
   return fs::exists(directory() / "pid", ignored);

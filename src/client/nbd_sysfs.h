@@ -52,6 +52,7 @@ class NbdSysfs {
     std::filesystem::path sys_block = "/sys/block";
     std::filesystem::path dev = "/dev";
     std::filesystem::path proc = "/proc";
+    std::filesystem::path udev = "/run/udev";
   };
 
   explicit NbdSysfs(std::uint32_t index) : NbdSysfs(index, Places{}) {}
@@ -62,6 +63,11 @@ class NbdSysfs {
 
   /// Waits until the device has a size and its node is there. Errors: ETIMEDOUT.
   [[nodiscard]] Status wait_until_ready(std::chrono::milliseconds patience) const;
+
+  /// Waits until udev, if it runs, has dealt with what happened to the device since `since`, and
+  /// has nothing else to do: links lead to the device then. Errors: ETIMEDOUT.
+  [[nodiscard]] Status wait_for_udev(std::filesystem::file_time_type since,
+                                     std::chrono::milliseconds patience) const;
 
   /// Waits until the driver has let go of a disconnected device, so that it can be connected again.
   /// Whoever has it open delays that. Errors: ETIMEDOUT.

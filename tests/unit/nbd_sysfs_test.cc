@@ -44,7 +44,8 @@ class NbdSysfsTest : public testing::Test {
   NbdSysfs device_{3,
                    {.sys_block = directory_.path() / "sys",
                     .dev = directory_.path() / "dev",
-                    .proc = directory_.path() / "proc"}};
+                    .proc = directory_.path() / "proc",
+                    .udev = directory_.path() / "udev"}};
 };
 
 TEST_F(NbdSysfsTest, KnowsItsNames) {
@@ -61,6 +62,23 @@ TEST_F(NbdSysfsTest, TellsSizeAndBackend) {
   fs::remove_all(directory_.path() / "sys/nbd3");
   EXPECT_EQ(device_.size_bytes().error().code, ENOENT);
   EXPECT_EQ(device_.backend().error().code, ENOENT);
+}
+
+TEST_F(NbdSysfsTest, WaitsForUdevIfItRuns) {
+  const auto now = fs::file_time_type::clock::now();
+  EXPECT_TRUE(device_.wait_for_udev(now, 20ms)) << "there is no udev";
+  put("udev/control", "");
+  EXPECT_FALSE(device_.wait_for_udev(now, 20ms)) << "it has not heard of the device";
+  put("udev/data/b43:96", "");
+  fs::last_write_time(directory_.path() / "udev/data/b43:96", now - 1s);
+  EXPECT_FALSE(device_.wait_for_udev(now, 20ms)) << "what it knows is older";
+  fs::last_write_time(directory_.path() / "udev/data/b43:96", now);
+  put("udev/queue", "");
+  const auto busy = device_.wait_for_udev(now, 20ms);
+  ASSERT_FALSE(busy) << "partitions may be on their way";
+  EXPECT_EQ(busy.error().code, ETIMEDOUT);
+  fs::remove(directory_.path() / "udev/queue");
+  EXPECT_TRUE(device_.wait_for_udev(now, 20ms));
 }
 
 TEST_F(NbdSysfsTest, WaitsForSizeAndNodeOnlySoLong) {
