@@ -2,14 +2,18 @@
 #include "cli/client_commands.h"
 
 #include <algorithm>
+#include <fstream>
 #include <string>
 #include <vector>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "cli/list.h"
+#include "cli/map_help.h"
 #include "cli/output.h"
 #include "cli/program.h"
+#include "cli/udev_names.h"
 #include "common/control/sockets.h"
 #include "common/control/verbs.h"
 #include "common/words.h"
@@ -24,16 +28,6 @@ constexpr double kUnmapSeconds = 30;
 // A path that is drained waits for the server's disk.
 constexpr double kPathSeconds = 60;
 constexpr double kUpgradeSeconds = 10;
-
-constexpr const char* kMapWords =
-    "Words, in any order:\n"
-    "  server=ip:ADDR|gid:GID   or   sessname=NAME path=[SRC@]DST [path=…]\n"
-    "  device_path=NAME         the server's name of the device\n"
-    "  [dest_port=PORT] [access_mode=ro|rw|migration] [input_mode=mq|rq]\n"
-    "  [io_mode=fileio|blockio] [device=/dev/nbdN] [on_no_path=queue|fail-after:N]\n"
-    "and of a session that does not exist yet:\n"
-    "  [mpath_policy=round-robin|min-inflight|min-latency] [max_reconnect_attempts=N]\n"
-    "  [hb_interval_ms=N] [hb_missed_max=N]";
 
 constexpr const char* kPathWords =
     "rnbd-client path list [SESSION]\n"
@@ -55,10 +49,12 @@ class ClientCommands {
     program_.add_list(ListKind::Client);
     add_path();
     add_upgrade();
+    add_udev();
     add_daemon();
   }
 
   int run(int argc, const char* const* argv) { return program_.run(argc, argv); }
+  [[nodiscard]] ProgramReference reference() const { return program_.reference(); }
 
  private:
   void add_map() {
@@ -66,7 +62,7 @@ class ClientCommands {
                                        [this] { return map(); });
     verb.add_option("words", words_, "What to map, see below")->type_name("KEY=VALUE");
     program_.add_timeout(verb, kMapSeconds);
-    verb.footer(kMapWords);
+    verb.footer(map_words_text());
   }
 
   void add_unmap() {
@@ -85,11 +81,19 @@ class ClientCommands {
     program_.add_timeout(verb, kUpgradeSeconds);
   }
 
+  void add_udev() {
+    CLI::App& verb = program_.add_verb(
+        "udev", "Print a mapped device's stable names, for udev's rules; needs no daemon",
+        [this] { return udev(); });
+    verb.add_option("file", backend_file_, "The device's attribute backend in /sys")
+        ->type_name("FILE");
+  }
+
   void add_daemon() {
     CLI::App& verb = program_.add_verb("daemon", "Run the daemon in the foreground",
                                        [this] { return daemon(); });
-    verb.add_option("--log-level", options_.log_level, "debug, info, warning or error [info]")
-        ->type_name("LEVEL");
+    verb.add_option("--log-level", options_.log_level, "How much to log [info]")
+        ->type_name(fmt::format("{}", fmt::join(kLogLevels, "|")));
     verb.add_flag(
         "--supervise", options_.supervise,
         "Stay beside it, and when it dies start it again with its devices; systemd does so "
@@ -165,6 +169,18 @@ class ClientCommands {
     return 0;
   }
 
+  Ended udev() {
+    if (backend_file_.empty()) return usage_failure("of which device? /sys/block/nbdN/backend");
+    std::ifstream file(backend_file_);
+    std::string backend;
+    if (!std::getline(file, backend)) {
+      return std::unexpected(control::to_failure({ENOENT, "cannot read " + backend_file_}));
+    }
+    const auto names = udev_names(backend);
+    if (!names) return std::unexpected(control::to_failure(names.error()));
+    return print_result(fmt::format("RNBD_NAME={}\nRNBD_ID={}\n", names->name, names->id));
+  }
+
   Ended daemon() {
     if (auto known = check_log_level(options_.log_level); !known) {
       return usage_failure(known.error().message);
@@ -179,6 +195,7 @@ class ClientCommands {
   control::UnmapArgs unmap_;
   std::vector<std::string> path_words_;
   control::PathArgs path_;
+  std::string backend_file_;
   client::DaemonOptions options_;
 };
 
@@ -187,6 +204,11 @@ class ClientCommands {
 int run_client(int argc, const char* const* argv,
                const std::function<int(const client::DaemonOptions&)>& run_daemon) {
   return ClientCommands(run_daemon).run(argc, argv);
+}
+
+ProgramReference client_reference() {
+  const ClientCommands::RunDaemon none;
+  return ClientCommands(none).reference();
 }
 
 }  // namespace rnbd::cli

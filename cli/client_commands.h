@@ -4,6 +4,7 @@
 
 #include <functional>
 
+#include "cli/reference.h"
 #include "client/daemon.h"
 
 namespace rnbd::cli {
@@ -12,5 +13,8 @@ namespace rnbd::cli {
 /// main passes it, so that the verbs stand on the control socket alone.
 int run_client(int argc, const char* const* argv,
                const std::function<int(const client::DaemonOptions&)>& run_daemon);
+
+/// What run_client understands.
+ProgramReference client_reference();
 
 }  // namespace rnbd::cli

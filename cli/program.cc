@@ -22,10 +22,20 @@ namespace {
 constexpr double kDefaultTimeout = 10;
 constexpr double kLongestTimeout = 24 * 3600;
 
-constexpr const char* kFooter =
-    "Exit codes: 0 ok, 1 other error, 2 usage, 3 already there, 4 not there, 5 in use,\n"
-    "6 refused, 7 server unreachable, 8 timed out, 9 protocol, 10 daemon not running,\n"
-    "11 partly done, 12 configuration invalid";
+/// All exit codes, in lines that fit a terminal.
+std::string exit_codes_text() {
+  constexpr std::size_t kWidth = 80;
+  std::string text = "Exit codes:";
+  std::size_t line = text.size();
+  for (const ExitCodeReference& exit : exit_codes()) {
+    const bool last = &exit == &exit_codes().back();
+    const std::string next = fmt::format("{} {}{}", exit.code, exit.meaning, last ? "" : ",");
+    const bool fits = line + 1 + next.size() <= kWidth;
+    text += (fits ? ' ' : '\n') + next;
+    line = fits ? line + 1 + next.size() : next.size();
+  }
+  return text;
+}
 
 /// CLI11's messages may have several lines; ours have one.
 std::string one_line(std::string text) {
@@ -72,7 +82,7 @@ Program::Program(std::string name, const std::string& description, std::string d
   app_.set_version_flag("--version", fmt::format("{} {}", name_, RNBD_VERSION));
   app_.add_option("--control", control_, "The daemon's control socket [" + default_socket_ + "]")
       ->type_name("PATH");
-  app_.footer(kFooter);
+  app_.footer(exit_codes_text());
 }
 
 CLI::App& Program::add_verb(const std::string& verb, const std::string& help,

@@ -12,6 +12,7 @@
 #include <CLI/CLI.hpp>
 
 #include "cli/list.h"
+#include "cli/reference.h"
 #include "common/control/messages.h"
 
 namespace rnbd::cli {
@@ -45,6 +46,8 @@ class Program {
 
   /// --control, or nothing.
   [[nodiscard]] const std::optional<std::string>& control() const { return control_; }
+
+  [[nodiscard]] ProgramReference reference() const { return reference_of(app_); }
 
   /// Understands the arguments, does the verb and returns the exit code.
   int run(int argc, const char* const* argv);

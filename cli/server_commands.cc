@@ -8,6 +8,9 @@
 #include <string>
 #include <string_view>
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
 #include "cli/program.h"
 #include "common/control/sockets.h"
 #include "common/words.h"
@@ -106,6 +109,7 @@ class ServerCommands {
   }
 
   int run(int argc, const char* const* argv) { return program_.run(argc, argv); }
+  [[nodiscard]] ProgramReference reference() const { return program_.reference(); }
 
  private:
   void add_daemon() {
@@ -133,8 +137,8 @@ class ServerCommands {
     verb.add_option("--hb-missed-max", arguments_.hb_missed_max,
                     "Unanswered ones after which a path is given up [5]")
         ->type_name("N");
-    verb.add_option("--log-level", arguments_.log_level, "debug, info, warning or error [info]")
-        ->type_name("LEVEL");
+    verb.add_option("--log-level", arguments_.log_level, "How much to log [info]")
+        ->type_name(fmt::format("{}", fmt::join(kLogLevels, "|")));
   }
 
   Ended daemon() {
@@ -153,6 +157,11 @@ class ServerCommands {
 int run_server(int argc, const char* const* argv,
                const std::function<int(const DaemonOptions&)>& run_daemon) {
   return ServerCommands(run_daemon).run(argc, argv);
+}
+
+ProgramReference server_reference() {
+  const ServerCommands::RunDaemon none;
+  return ServerCommands(none).reference();
 }
 
 }  // namespace rnbd::cli

@@ -305,6 +305,8 @@ std::string derived_session_name(std::string_view hostname, std::string_view add
   return fmt::format("{}@{}", dashed(hostname.substr(0, kMaxName - 1 - to.size())), to);
 }
 
+std::span<const std::string_view> map_word_names() { return kKeyNames; }
+
 std::string_view name_of(wire::AccessMode mode) { return name_in(mode, kAccessModes); }
 std::string_view name_of(wire::IoMode mode) { return name_in(mode, kIoModes); }
 std::string_view name_of(rtrs::PathPolicy policy) { return name_in(policy, kPolicies); }

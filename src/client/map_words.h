@@ -93,4 +93,7 @@ std::string_view name_of(rtrs::PathPolicy policy);
 /// A policy by its name or its short form, in letters of either case. EINVAL.
 Result<rtrs::PathPolicy> parse_policy(std::string_view text);
 
+/// What the words may begin with, without '='.
+std::span<const std::string_view> map_word_names();
+
 }  // namespace rnbd::client

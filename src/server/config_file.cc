@@ -176,4 +176,6 @@ Status load_config(const std::string& path, DaemonOptions& options) {
   return {};
 }
 
+std::span<const std::string_view> config_keys() { return kKeyNames; }
+
 }  // namespace rnbd::server

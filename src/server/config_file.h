@@ -11,7 +11,9 @@
 //   log_level = "info"
 #pragma once
 
+#include <span>
 #include <string>
+#include <string_view>
 
 #include "common/result.h"
 #include "server/daemon.h"
@@ -22,5 +24,8 @@ namespace rnbd::server {
 /// together is check_immediate()'s. Errors: EINVAL with "FILE:LINE:COLUMN: reason", and those of
 /// reading the file. `options` are unchanged then.
 Status load_config(const std::string& path, DaemonOptions& options);
+
+/// The keys that a file may have.
+std::span<const std::string_view> config_keys();
 
 }  // namespace rnbd::server
