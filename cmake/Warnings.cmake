@@ -4,6 +4,9 @@ add_compile_options(-Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Wold-s
                     -Woverloaded-virtual -Wconversion -Wsign-conversion -Wswitch-enum -Wformat=2
                     -Wimplicit-fallthrough -Wno-missing-field-initializers -Werror)
 
+# Symbols are looked up when a program starts, not in the middle of an I/O.
+add_link_options(-Wl,-z,now)
+
 # What sources that are joined keep to themselves looks to g++ like a header's.
 if(CMAKE_UNITY_BUILD AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   add_compile_options(-Wno-subobject-linkage)

@@ -3,19 +3,20 @@
 #
 # Installs the Debian 12 packages that building and testing need; does nothing, and says nothing, when all are there.
 #
-#   scripts/install-deps.sh [--build] [--run] [--vm] [--tidy]
+#   scripts/install-deps.sh [--build] [--run] [--vm] [--tidy] [--package]
 #
-#   --build  to compile the project and run its unit tests
-#   --run    to run the demonstration on this host's own nbd and RDMA device
-#   --vm     for the virtual machines of tests/vm (the guests run the host's programs, so theirs are here too)
-#   --tidy   clang-tidy, clang-format and clang with its sanitizer and fuzzer libraries
+#   --build    to compile the project and run its unit tests
+#   --run      to run the demonstration on this host's own nbd and RDMA device
+#   --vm       for the virtual machines of tests/vm (the guests run the host's programs, so theirs are here too)
+#   --package  lintian, for scripts/package.sh
+#   --tidy     clang-tidy, clang-format and clang with its sanitizer and fuzzer libraries
 #
 # Without a word: --build --vm.
 
 set -euo pipefail
 
 readonly build=(
-    g++ cmake ninja-build pkg-config ccache git ca-certificates python3
+    g++ cmake ninja-build pkg-config ccache git ca-certificates python3 dpkg-dev
     librdmacm-dev libibverbs-dev libnl-3-dev libnl-genl-3-dev liburing-dev
     libboost1.81-dev libspdlog-dev libfmt-dev libcli11-dev nlohmann-json3-dev libtomlplusplus-dev
     libgtest-dev libgmock-dev
@@ -29,6 +30,7 @@ readonly vm=(
     gcc make libelf1 xz-utils # for the kernel's RNBD modules
     tcpdump
 )
+readonly package=(lintian)
 readonly tidy=(clang-tidy-19 clang-format-19 clang-19 libclang-rt-19-dev)
 
 fail() {
@@ -50,6 +52,7 @@ for word in "$@"; do
         --build) wanted+=("${build[@]}") ;;
         --run) wanted+=("${run[@]}") ;;
         --vm) wanted+=("${vm[@]}") ;;
+        --package) wanted+=("${package[@]}") ;;
         --tidy) wanted+=("${tidy[@]}") ;;
         -h | --help)
             usage
