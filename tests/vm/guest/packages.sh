@@ -1,0 +1,178 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# The Debian packages under systemd: installed, started, used by way of udev's links and fstab, upgraded while a file
+# system is mounted, removed. systemd runs as the first process of a PID namespace, on the host's own Debian.
+#
+#   packages.sh DIRECTORY        with the .debs: build/release/packages
+set -euo pipefail
+source "$VM_LIB"
+packages=$1
+export DEBIAN_FRONTEND=noninteractive
+
+# --- systemd ---
+
+init=
+boot() { # systemd up to basic.target; its pid is in init
+    local unshare
+    mkdir -p /sys/fs/cgroup/machine
+    (
+        echo "$BASHPID" > /sys/fs/cgroup/machine/cgroup.procs
+        exec unshare --cgroup --mount --pid --fork bash -c '
+            set -e
+            umount /sys/fs/cgroup
+            mount -t cgroup2 cgroup2 /sys/fs/cgroup
+            mount -t proc proc /proc
+            exec env -i PATH="$PATH" container=guest /lib/systemd/systemd --unit=basic.target --show-status=1'
+    ) < /dev/null >> "$RESULTS/systemd.log" 2>&1 &
+    unshare=$!
+    vm_wait_until 30 has_child "$unshare"
+    init=$child
+    vm_wait_until 120 is_booted || vm_fail "systemd does not come up: $(tail -n 20 "$RESULTS/systemd.log")"
+}
+has_child() { # sets child
+    child=$(cat "/proc/$1/task/$1/children" 2> /dev/null) && child=${child% } && [[ -n $child ]]
+}
+inside() { nsenter --target "$init" --mount --pid -- "$@"; }
+is_booted() { [[ $(inside systemctl is-active basic.target 2> /dev/null) == active ]]; }
+is_down() { [[ ! -d /proc/$init ]]; }
+shut_down() { # SECONDS it may take
+    inside systemctl --no-block poweroff
+    vm_wait_until "$1" is_down || vm_fail "systemd does not end: $(tail -n 20 "$RESULTS/systemd.log")"
+    rm -rf /run/systemd
+}
+journal() { inside journalctl --no-pager -o cat "$@"; }
+explain() { # UNIT
+    inside systemctl --no-pager status "$1" || true
+    journal -n 40 -u "$1" || true
+}
+start() { inside systemctl start "$1" || { explain "$1"; vm_fail "$1 does not start"; }; }
+finish() { # what the daemons said, and who hangs where, is wanted if the test fails
+    local status=$?
+    ((status == 0)) || echo w > /proc/sysrq-trigger
+    [[ -z $init || ! -d /proc/$init ]] || journal -u rnbd-client -u rnbd-server -u systemd-udevd > "$RESULTS/journal.log" 2>&1
+    if ((status != 0)); then
+        for task in $(pgrep -f 'rnbd-client daemon' | sed 's|.*|/proc/&/task/*|'); do
+            echo "$task $(< "$task/comm"): $(head -n 3 "$task/stack" | xargs)"
+        done > "$RESULTS/stacks.log" 2>&1
+    fi
+    exit $status
+}
+trap finish EXIT
+main_pid() { inside systemctl show -P MainPID rnbd-client; }
+is_another() { # PID: the client runs, and it is not this one
+    local now
+    now=$(main_pid)
+    [[ $now != 0 && $now != "$1" ]] && rnbd-client list > /dev/null 2>&1
+}
+settled() { inside udevadm settle --timeout=60; }
+leads_to() { [[ $(readlink -f "$1") == "$2" ]]; }
+
+vm_step "installing"
+: > /etc/fstab
+rm -f /var/lib/man-db/auto-update # an index takes a minute here
+ln -s /dev/null /etc/systemd/system/systemd-tmpfiles-setup.service # it would empty the host's /tmp, in our layer
+rm -f /usr/sbin/policy-rc.d # of a container: no package may start anything
+vm_load_modules nbd brd,rd_nr=1,rd_size=65536
+vm_rxe_loopback
+dpkg -i "$packages"/rnbd-client_*.deb "$packages"/rnbd-server_*.deb
+boot
+for unit in rnbd-client rnbd-server; do
+    [[ $(inside systemctl is-enabled $unit || true) == disabled ]] || vm_fail "$unit is enabled by its package"
+    inside systemd-analyze verify "/lib/systemd/system/$unit.service"
+done
+
+vm_step "starting; a map, its links"
+truncate -s 64M /var/lib/rnbd/exports/vol1
+start rnbd-server.service
+start rnbd-client.service
+node=$(rnbd-client map sessname=blya path=ip:10.9.0.1 device_path=vol1) || { explain rnbd-server; explain rnbd-client; exit 1; }
+for link in /dev/rnbd/blya/vol1 /dev/disk/by-id/rnbd-blya:vol1; do leads_to $link "$node" || vm_fail "$link does not lead to $node"; done
+inside sfdisk --quiet "$node" <<< ',,'
+settled
+for link in /dev/rnbd/blya/vol1-part1 /dev/disk/by-id/rnbd-blya:vol1-part1; do
+    vm_wait_until 10 leads_to $link "${node}p1" || vm_fail "$link does not lead to ${node}p1"
+done
+[[ $(< "/sys/block/${node#/dev/}/queue/scheduler") == *'[none]'* ]] || vm_fail "the scheduler is not none"
+
+vm_step "names that are no names: blanks, quotes, another directory"
+odd='a b"$(touch /tmp/owned)/../../x'
+truncate -s 8M "/var/lib/rnbd/exports/a b\"\$(touch "
+cp --sparse=always /dev/null /var/lib/rnbd/exports/empty
+rnbd-client map sessname=blya "device_path=$odd" && vm_fail "a name with .. was mapped"
+mv "/var/lib/rnbd/exports/a b\"\$(touch " '/var/lib/rnbd/exports/a b"$(x)'
+odd_node=$(rnbd-client map sessname=blya 'device_path=a b"$(x)')
+leads_to '/dev/rnbd/blya/a\x20b\x22\x24\x28x\x29' "$odd_node" || { find /dev/rnbd; vm_fail "the odd name has no link"; }
+rnbd-client unmap "$odd_node"
+
+vm_step "a file system by fstab; the client is restarted, killed and stopped dead under it"
+mkfs.ext4 -q "${node}p1"
+mkdir -p /srv/vol1
+echo '/dev/disk/by-id/rnbd-blya:vol1-part1 /srv/vol1 ext4 _netdev,noauto 0 0' > /etc/fstab
+inside systemctl daemon-reload
+start srv-vol1.mount
+inside sh -c 'echo before > /srv/vol1/file; sync'
+pid=$(main_pid)
+inside systemctl restart rnbd-client
+vm_wait_until 60 is_another "$pid" || { explain rnbd-client; vm_fail "not restarted"; }
+inside sh -c 'echo restarted >> /srv/vol1/file; sync'
+pid=$(main_pid)
+inside kill -KILL "$pid"
+vm_wait_until 60 is_another "$pid" || { explain rnbd-client; vm_fail "not started again"; }
+inside sh -c 'echo killed >> /srv/vol1/file; sync'
+mkdir -p /run/systemd/system/rnbd-client.service.d
+printf '[Service]\nWatchdogSec=3\n' > /run/systemd/system/rnbd-client.service.d/watchdog.conf
+inside systemctl daemon-reload
+inside systemctl restart rnbd-client
+vm_wait_until 60 rnbd-client list > /dev/null
+pid=$(main_pid)
+inside kill -STOP "$pid"
+vm_wait_until 90 is_another "$pid" || { explain rnbd-client; vm_fail "the watchdog did not bite"; }
+journal -u rnbd-client | grep -i watchdog | head -n 2
+inside sh -c 'echo watched >> /srv/vol1/file; sync'
+
+vm_step "packages over packages; none is removed from under a mapped device"
+pid=$(main_pid)
+inside dpkg -i "$packages"/rnbd-client_*.deb "$packages"/rnbd-server_*.deb
+vm_wait_until 60 is_another "$pid" || { explain rnbd-client; vm_fail "not replaced by the new package's"; }
+inside sh -c 'echo upgraded >> /srv/vol1/file; sync'
+! inside dpkg -r rnbd-client || vm_fail "the package was removed from under a mapped device"
+leads_to /dev/rnbd/blya/vol1 "$node" || vm_fail "the link is gone"
+
+vm_step "shutdown with the file system mounted"
+began=$SECONDS
+shut_down 60
+echo "took $((SECONDS - began)) s"
+[[ ! -e /sys/block/${node#/dev/}/pid ]] || vm_fail "$node is still connected"
+
+vm_step "next boot: the data is there"
+boot
+start rnbd-server.service
+start rnbd-client.service
+node=$(rnbd-client map sessname=blya path=ip:10.9.0.1 device_path=vol1)
+start srv-vol1.mount
+words=$(inside cat /srv/vol1/file)
+[[ $(xargs <<< "$words") == "before restarted killed watched upgraded" ]] || vm_fail "the file says: $words"
+inside umount /srv/vol1
+inside fsck.ext4 -fn "${node}p1"
+rnbd-client unmap "$node"
+settled
+for link in /dev/rnbd/blya/vol1 /dev/rnbd/blya/vol1-part1 /dev/disk/by-id/rnbd-blya:vol1; do
+    vm_wait_until 10 test ! -e $link || vm_fail "$link stays behind"
+done
+
+vm_step "a block device as the configuration says"
+sed -i 's|^dev_search_path.*|dev_search_path = "/dev"|' /etc/rnbd/server.toml
+inside systemctl restart rnbd-server
+node=$(rnbd-client map sessname=blya path=ip:10.9.0.1 device_path=ram0)
+inside dd if=/dev/urandom of="$node" bs=64k count=64 oflag=direct status=none
+cmp -n $((4 << 20)) "$node" /dev/ram0
+rnbd-client unmap "$node"
+
+vm_step "removing"
+inside dpkg --purge rnbd-client
+inside dpkg -r rnbd-server
+[[ -e /etc/rnbd/server.toml ]] || vm_fail "the configuration went with the package"
+inside dpkg --purge rnbd-server
+[[ ! -e /etc/rnbd ]] || vm_fail "purging leaves $(ls /etc/rnbd)"
+shut_down 60
