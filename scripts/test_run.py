@@ -193,8 +193,9 @@ def _signal_group(process: subprocess.Popen, number: int) -> None:
 
 
 def build(run: Run, preset: str, targets: tuple[str, ...] = ()) -> bool:
-    # Sources that are joined take half of the time.
-    words = f"cmake --preset {preset} -DCMAKE_UNITY_BUILD=ON && cmake --build --preset {preset}"
+    # Sources that are joined take half of the time, and names of variables for a debugger a third of the rest.
+    words = f"cmake --preset {preset} -DCMAKE_UNITY_BUILD=ON -DCMAKE_CXX_FLAGS_RELWITHDEBINFO='-O2 -g1 -DNDEBUG'"
+    words += f" && cmake --build --preset {preset}"
     if targets:
         words += f" --target {' '.join(targets)}"
     return run.step(f"build {preset}", ["bash", "-c", words], BUILD_SECONDS)
@@ -250,8 +251,9 @@ def everything(run: Run, fast: bool) -> None:
         else:
             run.cannot("tests asan", "its build failed")
         if build(run, "tsan", TSAN_TARGETS):
-            for target in TSAN_TARGETS:
-                run.step(f"tsan {target}", [f"build/tsan/bin/{target}"], TEST_SECONDS, read_log)
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                list(pool.map(lambda each: run.step(f"tsan {each}", [f"build/tsan/bin/{each}"], TEST_SECONDS, read_log),
+                              TSAN_TARGETS))  # fmt: skip
         else:
             run.cannot("tests tsan", "its build failed")
         run.step("fuzz", ["scripts/fuzz.py", "--seconds", FUZZ_SECONDS], BUILD_SECONDS, read_fuzzers)

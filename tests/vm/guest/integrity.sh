@@ -5,14 +5,15 @@
 # 4096 bytes, direct and through the page cache, and what the server's disk holds in the end.
 #
 #   integrity.sh [SECONDS [SERVER-OPTION…]]      SECONDS: how long fio writes at random (default 20); below a minute
-#                                                all else is done with a quarter of the data
+#                                                all else is done with less data
 set -euo pipefail
 source "$VM_LIB"
 source "$(dirname "$0")/pair.sh"
 
 seconds=${1:-20}
 shift || true
-mib=$((seconds < 60 ? 16 : 64))
+mib=16 file_mib=24 tree=src/transport
+((seconds < 60)) || mib=64 file_mib=48 tree=src
 server=ip:10.9.0.1
 
 map() { # DEVICE WORD…: sets node
@@ -65,12 +66,12 @@ vm_load_modules loop scsi_debug,dev_size_mb=64,sector_size=4096,lbpu=1,lbpws=1
 vm_load_modules sd_mod xfs ext4
 pair_start "$@"
 vm_wait_until 20 test -b /dev/sda
-tree=$(dirname "$(readlink -f "$0")")/../../../src
+tree=$(dirname "$(readlink -f "$0")")/../../../$tree
 truncate -s 320M /tmp/disk
 disk=$(losetup --show -f /tmp/disk)
 truncate -s $((40 * 1024 * 1024 + 1536)) /tmp/odd
 odd=$(losetup --show -f /tmp/odd)
-truncate -s 48M /tmp/file
+truncate -s ${file_mib}M /tmp/file
 
 file_system ext4 "$disk"
 file_system xfs "$disk"
@@ -100,7 +101,7 @@ verified_fio mixed "$disk" --ioengine=libaio --direct=1 --numjobs=4 --iodepth=32
     --bsrange=512-1M --bs_unaligned=0 --size="${mib}M" --offset_increment="${mib}M" --runtime="$seconds" --time_based \
     --verify_backlog=512
 verified_fio trims "$disk" --ioengine=libaio --direct=1 --iodepth=16 --rw=randtrimwrite --bs=64k --size="${mib}M"
-verified_fio buffered "$disk" --ioengine=psync --direct=0 --fsync=32 --rw=randwrite --bs=4k --size=$((mib / 4))M
+verified_fio buffered "$disk" --ioengine=psync --direct=0 --fsync=32 --rw=randwrite --bs=4k --size=$((mib / 8))M
 same_as "$disk"
 unmap
 
@@ -130,12 +131,12 @@ unmap
 
 vm_step "a file, and zeroes"
 map /tmp/file io_mode=fileio
-dd if=/dev/urandom of="$node" bs=1M count=48 oflag=direct status=none
+dd if=/dev/urandom of="$node" bs=1M count=$file_mib oflag=direct status=none
 blkdiscard -z -o 4194304 -l 8388608 "$node"
-blkdiscard -o 20971520 -l 8388608 "$node"
+blkdiscard -o 12582912 -l 8388608 "$node"
 sync
 cmp "$node" /tmp/file
-[[ $(stat -c %b /tmp/file) -lt $((41 * 2048)) ]] || vm_fail "the hole is not in the file: $(stat -c %b /tmp/file) blocks"
+[[ $(stat -c %b /tmp/file) -lt $(((file_mib - 7) * 2048)) ]] || vm_fail "the hole is not in the file: $(stat -c %b /tmp/file) blocks"
 cmp -n 8388608 "$node" /dev/zero 4194304 0
 unmap
 

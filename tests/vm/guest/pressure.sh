@@ -9,7 +9,7 @@ source "$VM_LIB"
 source "$(dirname "$0")/pair.sh"
 
 group=/sys/fs/cgroup/pressed
-size_mb=320
+size_mb=256
 
 vm_load_modules brd,rd_nr=1,rd_size=$((512 * 1024)) ext4
 vm_load_modules nbd
