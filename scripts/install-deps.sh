@@ -3,13 +3,14 @@
 #
 # Installs the Debian 12 packages that building and testing need; does nothing, and says nothing, when all are there.
 #
-#   scripts/install-deps.sh [--build] [--run] [--vm] [--tidy] [--package]
+#   scripts/install-deps.sh [--build] [--run] [--vm] [--tidy] [--package] [--bench]
 #
 #   --build    to compile the project and run its unit tests
 #   --run      to run the demonstration on this host's own nbd and RDMA device
 #   --vm       for the virtual machines of tests/vm (the guests run the host's programs, so theirs are here too)
 #   --package  lintian, for scripts/package.sh
 #   --tidy     clang-tidy, clang-format and clang with its sanitizer and fuzzer libraries
+#   --bench    for scripts/bench.sh, on top of --vm or --run
 #
 # Without a word: --build --vm.
 
@@ -31,6 +32,7 @@ readonly vm=(
     tcpdump
 )
 readonly package=(lintian)
+readonly bench=(fio nbd-client qemu-utils perftest linux-perf python3-matplotlib)
 readonly tidy=(clang-tidy-19 clang-format-19 clang-19 libclang-rt-19-dev)
 
 fail() {
@@ -54,6 +56,7 @@ for word in "$@"; do
         --vm) wanted+=("${vm[@]}") ;;
         --package) wanted+=("${package[@]}") ;;
         --tidy) wanted+=("${tidy[@]}") ;;
+        --bench) wanted+=("${bench[@]}") ;;
         -h | --help)
             usage
             exit 0

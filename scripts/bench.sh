@@ -1,0 +1,84 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# Compares this project with the kernel's RNBD, NVMe over fabrics and nbd, in one run: interleaved rounds of fio over
+# every peer, medians, CPU time, context switches and system calls. Prints tables; build/bench gets results.json, the
+# tables and the plots. Figures of an emulated machine mean something only beside each other.
+#
+#   scripts/bench.sh [OPTION…]             in a guest with two CPUs and soft-RoCE
+#   scripts/bench.sh --guests 2 [OPTION…]  in two, joined by a cable
+#   scripts/bench.sh --native [OPTION…]    on this machine's own RDMA device; as root
+#
+#   --rounds N           default 5
+#   --seconds S          of each measurement, default 2
+#   --peers PATTERNS     for example 'local,ours-*,kernel-*'; all if left out
+#   --workloads PATTERNS for example '4k-*-q32-j1,128k-*'; all if left out
+#   --profile            at the end: where the CPUs are, for each peer and workload, in build/bench/PEER.WORKLOAD.txt
+#   --output DIR         instead of build/bench
+#   --disk DEVICE        with --native: what the server exports instead of a RAM disk. IT IS OVERWRITTEN
+#   --address IPV4       with --native: of the RDMA device, instead of the first one's
+#   --list               what peers and workloads there are
+#
+# All of it takes an hour; --rounds 1 --workloads '4k-*-j1' two minutes.
+set -euo pipefail
+command="scripts/bench.sh $*"
+cd "$(dirname "$0")/.."
+bench=tests/bench
+
+native=false guests=1 output=build/bench disk='' address='' rounds=5 passed=()
+while (($#)); do
+    case $1 in
+        --native) native=true ;;
+        --guests) guests=$2; shift ;;
+        --output) output=$2; shift ;;
+        --disk) disk=$2; shift ;;
+        --address) address=$2; shift ;;
+        --rounds) rounds=$2; shift ;;
+        --seconds | --peers | --workloads) passed+=("$1" "$2"); shift ;;
+        --profile | --list) passed+=("$1") ;;
+        -h | --help) sed -n '4,/^set/s/^# \{0,1\}//p' "$0"; exit 0 ;;
+        *) echo "bench.sh: what is '$1'? Try --help." >&2; exit 2 ;;
+    esac
+    shift
+done
+passed+=(--rounds "$rounds")
+export RNBD_BIN=$PWD/build/release/bin RNBD_BENCH_COMMAND=$command
+
+if [[ " ${passed[*]} " == *" --list "* ]]; then
+    exec "$bench/run" --list --address - --disk - --scratch - --output -
+fi
+
+rdma_address() { # of the first RDMA device that has a network interface with an address
+    local netdev
+    for netdev in $(rdma link show | sed -n 's/.*netdev \([^ ]*\).*/\1/p'); do
+        ip -o -4 address show dev "$netdev" | sed -n 's/.*inet \([0-9.]*\).*/\1/p'
+    done | head -n 1
+}
+
+native() {
+    [[ -n $disk ]] || { modprobe brd rd_nr=1 rd_size=131072 && disk=/dev/ram0; }
+    [[ -n $address ]] || address=$(rdma_address)
+    [[ -n $address ]] || { echo "bench.sh: no RDMA device with an IPv4 address" >&2; exit 1; }
+    "$bench/run" --address "$address" --disk "$disk" --scratch "$output/scratch" --output "$output/results.json" "${passed[@]}"
+}
+
+in_guests() {
+    tests/vm/run --guests "$guests" --kernel-rnbd --memory 3072 --timeout $((600 + rounds * 1800)) \
+        --results "$output/guest" tests/vm/guest/bench.sh "${passed[@]}"
+    local results=$output/guest
+    ((guests == 1)) || results=$output/guest/a
+    cp "$results"/*.json "$output/"
+    ! compgen -G "$results/*.txt" > /dev/null || cp "$results"/*.txt "$output/"
+}
+
+groups=(--build --bench)
+$native || groups+=(--vm)
+scripts/install-deps.sh "${groups[@]}"
+mkdir -p "$output"
+if ! { cmake --preset release && cmake --build --preset release --target rnbd-server rnbd-client; } > "$output/build.log" 2>&1; then
+    tail -n 30 "$output/build.log"
+    exit 1
+fi
+if $native; then native; else in_guests; fi
+"$bench/report" "$output/results.json" | tee "$output/tables.md"
+/usr/bin/python3 "$bench/plot" "$output/results.json" "$output"

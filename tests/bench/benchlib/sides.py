@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The server's half of the comparison: on this machine, or on another one that shares a directory with it.
+
+Across machines each call is a file `ask.N` with a verb and its argument, answered by `answer.N`.
+"""
+
+import json
+import os
+import time
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+from benchlib import BenchError
+from benchlib.counters import Counters, of_machine, of_processes
+from benchlib.machine import PATIENCE_SECONDS, Program, wait_until
+from benchlib.peers import Peer
+
+
+class Server(ABC):
+    @abstractmethod
+    def serve(self, peer: str) -> None: ...
+
+    @abstractmethod
+    def withdraw(self) -> None: ...
+
+    @abstractmethod
+    def spent(self) -> Counters:
+        """By the peer's process, if it has one, and by the machine if it is another than the client's."""
+
+    @abstractmethod
+    def start_program(self, *words: str) -> None:
+        """One at a time; it ends by itself."""
+
+
+class HereServer(Server):
+    def __init__(self, peers: dict[str, Peer], scratch: Path):
+        self._peers = peers
+        self._scratch = scratch
+        self.peer: Peer | None = None
+        self._program: Program | None = None
+
+    def serve(self, peer: str) -> None:
+        self.peer = self._peers[peer]
+        self.peer.serve()
+
+    def withdraw(self) -> None:
+        self.peer.withdraw()
+        self.peer = None
+
+    def spent(self) -> Counters:
+        return of_processes({"server": self.peer.server.pid} if self.peer.server else {})
+
+    def start_program(self, *words: str) -> None:
+        self._program = Program(self._scratch / "program.log", *words)
+
+
+class FarServer(Server):
+    """Asks the machine that runs answer_for_ever()."""
+
+    def __init__(self, directory: Path):
+        self._directory = directory
+        self._number = 0
+
+    def serve(self, peer: str) -> None:
+        self._ask("serve", peer)
+
+    def withdraw(self) -> None:
+        self._ask("withdraw")
+
+    def spent(self) -> Counters:
+        return Counters(**self._ask("spent"))
+
+    def start_program(self, *words: str) -> None:
+        self._ask("start_program", *words)
+
+    def _ask(self, verb: str, *words: str) -> dict | None:
+        self._number += 1
+        _put(self._directory / f"ask.{self._number}", [verb, *words])
+        answer = self._directory / f"answer.{self._number}"
+        wait_until(f"the server answers to {verb} {' '.join(words)}", answer.exists, 2 * PATIENCE_SECONDS)
+        said = json.loads(answer.read_text())
+        if "error" in said:
+            raise BenchError(f"on the server's machine: {said['error']}")
+        return said["value"]
+
+
+def answer_for_ever(directory: Path, server: HereServer) -> None:
+    """The server's machine, until somebody ends it."""
+    number = 0
+    while True:
+        number += 1
+        question = directory / f"ask.{number}"
+        while not question.exists():
+            time.sleep(0.005)
+        verb, *words = json.loads(question.read_text())
+        try:
+            answer = {"value": _obey(server, verb, words)}
+        except BenchError as error:
+            answer = {"error": str(error)}
+        _put(directory / f"answer.{number}", answer)
+
+
+def _obey(server: HereServer, verb: str, words: list[str]) -> dict | None:
+    if verb == "spent":
+        return of_machine("server machine").together(server.spent()).as_json()
+    return getattr(server, verb)(*words)
+
+
+def _put(path: Path, content: list | dict) -> None:
+    """Whole or not at all, for who polls."""
+    new = path.with_suffix(".new" + path.suffix)
+    new.write_text(json.dumps(content))
+    os.rename(new, path)

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The run's results as tables, in Markdown that is aligned for the terminal as well."""
+
+from collections.abc import Iterator
+
+from benchlib.summary import PROCESSES, Figure, Summary, bytes_of, cpu_us, rate, rest_us, switches
+
+# What we are measured by, and against whom.
+PAIRS = (
+    ("ours-inv", "kernel-inv"),
+    ("ours-noinv", "kernel-noinv"),
+    ("ours-inv", "nvme-rdma"),
+    ("ours-noinv", "nvme-rdma"),
+)
+CPU_AT_MOST = 1.3
+MISSED = "✗"
+
+
+def rate_at_least(workload: str) -> float | None:
+    """The target of a ratio of I/Os per second; None where there is none."""
+    if "-mixed-" in workload:
+        return None
+    return 0.8 if "-q1-" in workload else 1.0
+
+
+def table(heads: list[str], rows: list[list[str]]) -> str:
+    widths = [max(len(row[column]) for row in [heads, *rows]) for column in range(len(heads))]
+
+    def line(cells: list[str]) -> str:
+        first = cells[0].ljust(widths[0])
+        return "| " + " | ".join([first, *(cell.rjust(width) for cell, width in zip(cells[1:], widths[1:]))]) + " |"
+
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    return "\n".join([line(heads), line(rule), *(line(row) for row in rows)])
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def _with_spread(figure: Figure | None) -> str:
+    return f"{_number(figure.median)} ±{figure.spread * 100:.0f}%" if figure else ""
+
+
+def rates(summary: Summary) -> str:
+    rows = [[workload, *(_with_spread(summary.figure(peer, workload, rate)) for peer in summary.peers)]
+            for workload in summary.workloads]  # fmt: skip
+    return table(["I/Os per second", *summary.peers], rows)
+
+
+def throughput(summary: Summary) -> str:
+    """MB/s of what is large."""
+    rows = []
+    for workload in summary.workloads:
+        if bytes_of(workload) > 4096:
+            figures = (summary.figure(peer, workload, rate) for peer in summary.peers)
+            megabytes = [figure.median * bytes_of(workload) / 1e6 if figure else None for figure in figures]
+            rows.append([workload, *(_number(value) for value in megabytes)])
+    return table(["MB per second", *summary.peers], rows)
+
+
+def _judged(value: float | None, missed: bool) -> str:
+    return "" if value is None else f"{value:.2f}{' ' + MISSED if missed else ''}"
+
+
+def _rate_ratio(summary: Summary, peer: str, to: str, workload: str) -> str:
+    value, target = summary.ratio(peer, to, workload, rate), rate_at_least(workload)
+    return _judged(value, value is not None and target is not None and round(value, 2) < target)
+
+
+def _cpu_ratio(summary: Summary, peer: str, to: str, workload: str) -> str:
+    value = summary.ratio(peer, to, workload, cpu_us)
+    return _judged(value, value is not None and bytes_of(workload) == 4096 and round(value, 2) > CPU_AT_MOST)
+
+
+def ratios(summary: Summary) -> str:
+    heads = [f"{peer} / {to}" for peer, to in PAIRS]
+    rows = [[workload, *(_rate_ratio(summary, *pair, workload) for pair in PAIRS)] for workload in summary.workloads]
+    return table(["I/Os per second", *heads], rows)
+
+
+def cpu_ratios(summary: Summary) -> str:
+    heads = [f"{peer} / {to}" for peer, to in PAIRS]
+    rows = [[workload, *(_cpu_ratio(summary, *pair, workload) for pair in PAIRS)] for workload in summary.workloads]
+    return table(["CPU time per I/O", *heads], rows)
+
+
+def latencies(summary: Summary) -> str:
+    rows = []
+    for workload in summary.workloads:
+        if "-q1-" in workload:
+            for name in ("p50_us", "p99_us"):
+                figures = (summary.figure(peer, workload, lambda sample, name=name: sample[name]) for peer in summary.peers)
+                rows.append([f"{workload} {name[:3]}", *(_number(each.median) if each else "" for each in figures)])
+    return table(["latency, µs", *summary.peers], rows)
+
+
+def _median(summary: Summary, peer: str, workload: str, metric) -> str:
+    figure = summary.figure(peer, workload, metric)
+    return _number(figure.median) if figure else ""
+
+
+def cost(summary: Summary, workload: str) -> str:
+    """What one I/O costs, by who pays."""
+    rows = []
+    for peer in summary.peers:
+        cells = [_median(summary, peer, workload, cpu_us)]
+        cells += [_median(summary, peer, workload, lambda sample, who=who: cpu_us(sample, (who,))) for who in PROCESSES]
+        cells += [_median(summary, peer, workload, rest_us), _median(summary, peer, workload, switches)]
+        cells += [_number(summary.syscalls(peer, workload, role)) for role in ("client", "server")]
+        rows.append([peer, *cells])
+    heads = [workload, "CPU µs", "fio", "client", "server", "rest", "switches", "syscalls client", "server "]
+    return table(heads, rows)
+
+
+def wire(summary: Summary) -> str:
+    rows = [[row["program"], str(row["size"]), f"{_number(row['value'])} {row['unit']}"] for row in summary.results["wire"]]
+    return table(["perftest", "bytes", "result"], rows)
+
+
+def everything(summary: Summary) -> Iterator[str]:
+    results = summary.results
+    where = f"{results['guests']} guest(s)" if results["guests"] else "native"
+    yield f"Linux {results['kernel']}, {where}, {results['cpus']} CPUs; medians of {results['rounds']} rounds of " \
+        f"{results['seconds']:g} s each, ± the round farthest from it. {MISSED}: target missed."  # fmt: skip
+    yield rates(summary)
+    yield throughput(summary)
+    yield ratios(summary)
+    yield cpu_ratios(summary)
+    yield latencies(summary)
+    for workload in summary.workloads:
+        if workload.startswith("4k-rand"):
+            yield cost(summary, workload)
+    if results["wire"]:
+        yield wire(summary)
