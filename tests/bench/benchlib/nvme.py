@@ -45,16 +45,17 @@ class Nvme(Peer):
             machine.load("nvme-core multipath=N")  # or the node would be one more layer
         machine.load(f"nvme-{self._transport}")
         self._controller = self._connect()
-        directory = Path("/sys/class/nvme", self._controller)
-        namespaces = directory.glob(f"{self._controller}n[0-9]*")
-        machine.wait_until(f"{self._controller} has a namespace", lambda: any(directory.glob(f"{self._controller}n[0-9]*")))
-        node = Path("/dev", next(namespaces).name)
+        machine.wait_until(f"{self._controller} has a namespace", lambda: bool(self._namespaces()))
+        node = Path("/dev", self._namespaces()[0].name)
         machine.wait_until(f"{node} is there", node.exists)
         return str(node)
 
     def detach(self) -> None:
         machine.write(Path("/sys/class/nvme", self._controller, "delete_controller"), "1")
         machine.unload(f"nvme-{self._transport}", "nvme-fabrics", "nvme-core")
+
+    def _namespaces(self) -> list[Path]:
+        return list(Path("/sys/class/nvme", self._controller).glob(f"{self._controller}n[0-9]*"))
 
     @property
     def _subsystem(self) -> Path:

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+// What is measured by itself: a piece of the data path that can be run any number of times. Two
+// programs run the same cases: micro_bench (Google Benchmark: time) and micro_count (under
+// callgrind: instructions). One thread.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace rnbd::micro {
+
+class Stage {
+ public:
+  virtual ~Stage() = default;
+  /// Does `times` of what the case is named after, a multiple of kBatch.
+  virtual void run(std::size_t times) = 0;
+};
+
+/// Requests that are under way together.
+inline constexpr std::size_t kBatch = 32;
+
+struct Case {
+  std::string name;
+  std::function<std::unique_ptr<Stage>()> make;  ///< with everything set up
+};
+
+/// All there are: small ones, then whole requests.
+std::vector<Case> all_cases();
+
+std::vector<Case> part_cases();    ///< part_cases.cc
+std::vector<Case> engine_cases();  ///< engine_cases.cc
+std::vector<Case> device_cases();  ///< device_cases.cc
+
+}  // namespace rnbd::micro
