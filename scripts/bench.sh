@@ -65,10 +65,8 @@ native() {
 in_guests() {
     tests/vm/run --guests "$guests" --kernel-rnbd --memory 3072 --timeout $((600 + rounds * 1800)) \
         --results "$output/guest" tests/vm/guest/bench.sh "${passed[@]}"
-    local results=$output/guest
-    ((guests == 1)) || results=$output/guest/a
-    cp "$results"/*.json "$output/"
-    ! compgen -G "$results/*.txt" > /dev/null || cp "$results"/*.txt "$output/"
+    cp "$output"/guest/a/results.json "$output/"
+    ! compgen -G "$output/guest/a/*.txt" > /dev/null || cp "$output"/guest/a/*.txt "$output/"
 }
 
 groups=(--build --bench)

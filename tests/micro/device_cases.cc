@@ -31,9 +31,9 @@ class DeviceStage final : public Stage, public client::BlockQueueEvents {
                                             .device_id = pair_.device_id(),
                                             .permit_ids = kQueueDepth};
     journal_.resize(client::Journal::bytes(config.journal_shape()) / sizeof(std::uint64_t) + 1);
-    auto made = client::BlockQueue::create(pair_.worker(), pair_.queue(), std::move(sockets->ours),
-                                           std::as_writable_bytes(std::span(journal_)), config,
-                                           *this);
+    auto made =
+        client::BlockQueue::create(pair_.worker(), pair_.queue(), std::move(sockets->ours),
+                                   std::as_writable_bytes(std::span(journal_)), config, *this);
     RNBD_ASSERT(made);
     queue_ = std::move(*made);
     queue_->start();
@@ -61,8 +61,7 @@ class DeviceStage final : public Stage, public client::BlockQueueEvents {
   void batch() {
     const std::size_t request = sizeof(request_.header) + (writes_ ? kLength : 0);
     for (std::size_t i = 0; i < kBatch; ++i) {
-      RNBD_ASSERT(::send(kernel_.get(), &request_, request, 0) ==
-                  static_cast<ssize_t>(request));
+      RNBD_ASSERT(::send(kernel_.get(), &request_, request, 0) == static_cast<ssize_t>(request));
     }
     const std::size_t reply = sizeof(client::NbdReplyHeader) + (writes_ ? 0 : kLength);
     for (std::size_t got = 0; got < kBatch * reply;) {
@@ -104,7 +103,8 @@ std::vector<Case> device_cases() {
 
 std::vector<Case> all_cases() {
   std::vector<Case> all = part_cases();
-  for (auto& more : {engine_cases(), device_cases()}) all.insert(all.end(), more.begin(), more.end());
+  for (auto& more : {engine_cases(), device_cases()})
+    all.insert(all.end(), more.begin(), more.end());
   return all;
 }
 

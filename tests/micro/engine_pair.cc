@@ -48,7 +48,8 @@ void NullServer::on_session_closed(rtrs::ServerSession&, Executor::Task done) {
 }
 
 EnginePair::EnginePair(bool new_keys)
-    : server_((directory_.make_file(std::string(kDisk), kDiskBytes), fabric_.host("server")),
+    : server_((static_cast<void>(directory_.make_file(std::string(kDisk), kDiskBytes)),
+               fabric_.host("server")),
               new_keys, directory_.path().string()),
       session_(fabric_.host("client"), control_, {&worker_},
                {.name = "micro",
@@ -59,6 +60,7 @@ EnginePair::EnginePair(bool new_keys)
                 .session_uuid = {1}},
                *this) {
   session_.start();
+  until([this] { return up_; });
   open_device();
 }
 
@@ -66,6 +68,11 @@ EnginePair::~EnginePair() {
   bool closed = false;
   session_.close([&] { closed = true; });
   until([&] { return closed && fabric_.endpoints() == 0; });
+}
+
+void EnginePair::on_session_up() {
+  up_ = true;
+  session_.resume();
 }
 
 void EnginePair::on_session_down(const Error&, bool) { RNBD_ASSERT(false); }
@@ -88,8 +95,8 @@ void EnginePair::open_device() {
 
 void EnginePair::until(const std::function<bool()>& condition) {
   const bool came = sim::run_until(
-      condition,
-      {&server_.control.context(), &server_.worker, &control_.context(), &worker_}, fabric_);
+      condition, {&server_.control.context(), &server_.worker, &control_.context(), &worker_},
+      fabric_);
   RNBD_ASSERT(came);
 }
 

@@ -68,7 +68,7 @@ class EnginePair final : public rtrs::SessionEvents {
   void turn();
 
  private:
-  void on_session_up() override { session_.resume(); }
+  void on_session_up() override;
   void on_session_down(const Error& error, bool will_retry) override;
   void open_device();
   void until(const std::function<bool()>& condition);
@@ -79,6 +79,7 @@ class EnginePair final : public rtrs::SessionEvents {
   sim::ManualControl control_;
   sim::ManualContext worker_;
   rtrs::ClientSession session_;
+  bool up_ = false;
   std::optional<std::uint32_t> device_id_;
 };
 

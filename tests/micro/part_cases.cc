@@ -113,7 +113,8 @@ class Permits final : public Stage {
 }  // namespace
 
 std::vector<Case> part_cases() {
-  return {repeat("immediate", immediate_round_trip), repeat("parse-nbd", parse_nbd),
+  return {repeat("immediate", immediate_round_trip),
+          repeat("parse-nbd", parse_nbd),
           repeat("parse-rnbd", parse_rnbd),
           {"permit", [] { return std::make_unique<Permits>(); }}};
 }

@@ -40,16 +40,21 @@ class Fio:
 
     def __init__(self, node: str, workload: Workload, scratch: Path):
         self._output = scratch / "fio.json"
-        self._block = workload.block
+        self._started = scratch / "fio.started"  # a line of each job
+        self._started.write_text("")
+        self._workload = workload
         with open(node, "rb") as device:
             size = device.seek(0, os.SEEK_END)
         words = ["fio", f"--name={workload.name}", f"--filename={node}", "--direct=1", "--ioengine=libaio", "--thread"]
         words += ["--time_based", f"--runtime={_LONGER_THAN_ANY_WINDOW}", "--norandommap", "--group_reporting"]
-        words += ["--output-format=json", f"--output={self._output}", *workload.fio_words(size)]
-        self._process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        words += ["--output-format=json", f"--output={self._output}", f"--exec_prerun=(echo >> {self._started})"]
+        words += workload.fio_words(size)
+        self._process = subprocess.Popen(
+            words, cwd=scratch, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
 
     def __enter__(self) -> "Fio":
-        wait_until("fio has moved something", lambda: self._process.poll() is not None or self._bytes() > 0)
+        wait_until("fio has started all jobs", lambda: self._process.poll() is not None or self._has_started())
         if self._process.poll() is not None:
             raise BenchError(f"fio ended: {self._process.stdout.read().decode()}")
         time.sleep(_SETTLE_SECONDS)
@@ -61,7 +66,7 @@ class Fio:
             self._process.wait(PATIENCE_SECONDS)
 
     def ios(self) -> int:
-        return self._bytes() // self._block
+        return self._bytes() // self._workload.block
 
     def spent(self) -> Counters:
         return of_processes({"fio": self._process.pid})
@@ -76,11 +81,11 @@ class Fio:
             raise BenchError(f"fio: {os.strerror(job['error'])}")
         return _percentiles(job)
 
+    def _has_started(self) -> bool:
+        return len(self._started.read_text()) == self._workload.jobs
+
     def _bytes(self) -> int:
-        try:
-            lines = Path(f"/proc/{self._process.pid}/io").read_text().splitlines()
-        except (FileNotFoundError, ProcessLookupError):
-            return 0
+        lines = Path(f"/proc/{self._process.pid}/io").read_text().splitlines()
         return sum(int(line.split()[1]) for line in lines if line.startswith(("read_bytes", "write_bytes")))
 
 
