@@ -28,7 +28,7 @@ class DeviceStage final : public Stage, public client::BlockQueueEvents {
     RNBD_ASSERT(sockets);
     kernel_ = std::move(sockets->kernels);
     const client::BlockQueue::Config config{.shape = {.size_bytes = kDiskBytes},
-                                            .device_id = pair_.device_id(),
+                                            .device_id = NullServer::kDevice,
                                             .permit_ids = kQueueDepth};
     journal_.resize(client::Journal::bytes(config.journal_shape()) / sizeof(std::uint64_t) + 1);
     auto made =

@@ -20,7 +20,7 @@ class EngineStage final : public Stage, public rtrs::RequestOwner, public rtrs::
   EngineStage(rtrs::Direction direction, bool new_keys) : pair_(new_keys), direction_(direction) {
     const bool write = direction == rtrs::Direction::Write;
     message_.header = wire::header(wire::MessageType::Io);
-    message_.device_id = pair_.device_id();
+    message_.device_id = NullServer::kDevice;
     message_.rw = std::to_underlying(write ? wire::Operation::Write : wire::Operation::Read);
     message_.size = kLength;
   }

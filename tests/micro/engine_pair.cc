@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "micro/engine_pair.h"
 
-#include <algorithm>
-#include <string_view>
+#include <fcntl.h>
 #include <utility>
 
 #include "common/assert.h"
@@ -12,7 +11,14 @@ namespace rnbd::micro {
 namespace {
 
 constexpr std::uint16_t kPort = 1234;
-constexpr std::string_view kDisk = "disk";
+
+server::Backend open_disk(const std::filesystem::path& path) {
+  UniqueFd location(::open(path.c_str(), O_PATH | O_CLOEXEC));
+  const server::FoundDisk found(std::move(location), {}, path.string());
+  auto disk = server::Backend::open(found, true, wire::IoMode::ServerDefault);
+  RNBD_ASSERT(disk);
+  return std::move(*disk);
+}
 
 }  // namespace
 
@@ -20,8 +26,8 @@ void NullStore::run() {
   while (server::StoreClient* client = queue_.pop().client) client->on_store_done(0);
 }
 
-NullServer::NullServer(sim::Host& host, bool new_keys, const std::string& directory)
-    : exports_(*server::SearchPath::create(directory)),
+NullServer::NullServer(sim::Host& host, bool new_keys, const std::filesystem::path& disk)
+    : disk_(open_disk(disk)),
       acceptor_(control, {&worker},
                 {.parameters = {.queue_depth = kQueueDepth,
                                 .max_io_size = kMaxIo,
@@ -35,22 +41,28 @@ NullServer::NullServer(sim::Host& host, bool new_keys, const std::string& direct
 }
 
 Result<rtrs::RequestHandler*> NullServer::on_session_named(rtrs::ServerSession& session) {
-  peer_ = std::make_unique<server::SessionPeer>(
-      1, session, std::vector<server::StoreWorker>{{&worker, &store}}, control, exports_);
-  return &peer_->handler();
+  dispatcher_ =
+      std::make_unique<server::Dispatcher>(std::vector<server::StoreWorker>{{&worker, &store}},
+                                           control, session.chunks(), kQueueDepth, *this);
+  dispatcher_->start();
+  dispatcher_->open_device(kDevice, disk_, [] {});
+  return dispatcher_.get();
 }
 
 void NullServer::on_session_closed(rtrs::ServerSession&, Executor::Task done) {
-  peer_->stop([this, done = std::move(done)]() mutable {
-    peer_.reset();
+  dispatcher_->stop([this, done = std::move(done)]() mutable {
+    dispatcher_.reset();
     done();
   });
 }
 
+void NullServer::on_service_message(std::vector<std::byte>,
+                                    std::move_only_function<void(server::ServiceAnswer)>) {
+  RNBD_ASSERT(false);
+}
+
 EnginePair::EnginePair(bool new_keys)
-    : server_((static_cast<void>(directory_.make_file(std::string(kDisk), kDiskBytes)),
-               fabric_.host("server")),
-              new_keys, directory_.path().string()),
+    : server_(fabric_.host("server"), new_keys, directory_.make_file("disk", kDiskBytes)),
       session_(fabric_.host("client"), control_, {&worker_},
                {.name = "micro",
                 .paths = {{.route = {.source = {},
@@ -61,7 +73,6 @@ EnginePair::EnginePair(bool new_keys)
                *this) {
   session_.start();
   until([this] { return up_; });
-  open_device();
 }
 
 EnginePair::~EnginePair() {
@@ -76,22 +87,6 @@ void EnginePair::on_session_up() {
 }
 
 void EnginePair::on_session_down(const Error&, bool) { RNBD_ASSERT(false); }
-
-void EnginePair::open_device() {
-  wire::Open open;
-  open.header = wire::header(wire::MessageType::Open);
-  open.access_mode = std::to_underlying(wire::AccessMode::ReadWrite);
-  std::ranges::copy(kDisk, open.device_name.begin());
-  const auto bytes = std::as_bytes(std::span(&open, 1));
-  session_.send({.direction = rtrs::Direction::Read,
-                 .message = {bytes.begin(), bytes.end()},
-                 .answer_length = sizeof(wire::OpenResponse),
-                 .done = [this](int error, const std::vector<std::byte>& answer) {
-                   RNBD_ASSERT(error == 0);
-                   device_id_ = load<wire::OpenResponse>(answer).device_id;
-                 }});
-  until([this] { return device_id_.has_value(); });
-}
 
 void EnginePair::until(const std::function<bool()>& condition) {
   const bool came = sim::run_until(

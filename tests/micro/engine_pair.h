@@ -3,13 +3,14 @@
 // over the in-memory fabric, with one queue and a disk that does nothing. One device is open.
 #pragma once
 
+#include <filesystem>
+#include <functional>
 #include <memory>
-#include <optional>
 #include <vector>
 
 #include "common/rnbd_wire.h"
-#include "server/exports.h"
-#include "server/session_peer.h"
+#include "server/backend.h"
+#include "server/dispatcher.h"
 #include "sim/manual_control.h"
 #include "sim/memory_fabric.h"
 #include "transport/rtrs/client_session.h"
@@ -35,9 +36,13 @@ class NullStore final : public server::BlockStore {
   server::StoreQueue queue_;
 };
 
-class NullServer final : public rtrs::ServerSessionEvents {
+/// Its one device is open from the beginning: names are looked up by a system call that valgrind
+/// does not know.
+class NullServer final : public rtrs::ServerSessionEvents, public server::ServiceHandler {
  public:
-  NullServer(sim::Host& host, bool new_keys, const std::string& directory);
+  static constexpr std::uint32_t kDevice = 0;
+
+  NullServer(sim::Host& host, bool new_keys, const std::filesystem::path& disk);
 
   Result<rtrs::RequestHandler*> on_session_named(rtrs::ServerSession& session) override;
   void on_session_closed(rtrs::ServerSession& session, Executor::Task done) override;
@@ -48,8 +53,11 @@ class NullServer final : public rtrs::ServerSessionEvents {
   NullStore store;
 
  private:
-  server::Exports exports_;
-  std::unique_ptr<server::SessionPeer> peer_;
+  void on_service_message(std::vector<std::byte> message,
+                          std::move_only_function<void(server::ServiceAnswer)> answer) override;
+
+  server::Backend disk_;
+  std::unique_ptr<server::Dispatcher> dispatcher_;
   rtrs::ServerAcceptor acceptor_;
   std::unique_ptr<transport::Listener> listener_;
 };
@@ -62,7 +70,6 @@ class EnginePair final : public rtrs::SessionEvents {
   /// The client's queue, and the worker it lives on.
   [[nodiscard]] rtrs::SessionQueue& queue() { return session_.queue(0); }
   [[nodiscard]] WorkerContext& worker() { return worker_; }
-  [[nodiscard]] std::uint32_t device_id() const { return device_id_.value(); }
 
   /// One round of the data path: both workers, the fabric, the disk.
   void turn();
@@ -70,7 +77,6 @@ class EnginePair final : public rtrs::SessionEvents {
  private:
   void on_session_up() override;
   void on_session_down(const Error& error, bool will_retry) override;
-  void open_device();
   void until(const std::function<bool()>& condition);
 
   rnbd::test::TempDirectory directory_;
@@ -80,7 +86,6 @@ class EnginePair final : public rtrs::SessionEvents {
   sim::ManualContext worker_;
   rtrs::ClientSession session_;
   bool up_ = false;
-  std::optional<std::uint32_t> device_id_;
 };
 
 }  // namespace rnbd::micro

@@ -28,9 +28,12 @@ class Place:
 
 def run(*words: str) -> str:
     """What the command prints. Errors: its own words."""
-    done = subprocess.run(
-        words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
-    )
+    try:
+        done = subprocess.run(
+            words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise BenchError(f"{' '.join(words)}: not within {PATIENCE_SECONDS} s") from error
     if done.returncode != 0:
         raise BenchError(f"{' '.join(words)}: {done.stderr.strip() or done.stdout.strip()}")
     return done.stdout.strip()
@@ -81,6 +84,12 @@ def has_module(name: str) -> bool:
 
 def has_program(name: str) -> bool:
     return shutil.which(name, path="/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/bin") is not None
+
+
+def is_listening(port: int) -> bool:
+    """Whether anybody does, by TCP on IPv4."""
+    rows = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
+    return any(row[1].endswith(f":{port:04X}") and row[3] == "0A" for row in rows)
 
 
 class Program:

@@ -197,8 +197,4 @@ class Nbd(Peer):
         machine.wait_until(f"{self._NODE} is free", lambda: not in_use.exists())
 
     def _is_listening(self) -> bool:
-        if self._socket:
-            return self._socket.exists()
-        wanted = f":{self._port:04X} "
-        return any(wanted in line.split(" 0A ")[0] for line in Path("/proc/net/tcp").read_text().splitlines()
-                   if " 0A " in line)  # fmt: skip
+        return self._socket.exists() if self._socket else machine.is_listening(self._port)

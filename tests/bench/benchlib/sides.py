@@ -10,7 +10,7 @@ import time
 from abc import ABC, abstractmethod
 from pathlib import Path
 
-from benchlib import BenchError
+from benchlib import BenchError, machine, perftest
 from benchlib.counters import Counters, of_machine, of_processes
 from benchlib.machine import PATIENCE_SECONDS, Program, wait_until
 from benchlib.peers import Peer
@@ -28,8 +28,8 @@ class Server(ABC):
         """By the peer's process, if it has one, and by the machine if it is another than the client's."""
 
     @abstractmethod
-    def start_program(self, *words: str) -> None:
-        """One at a time; it ends by itself."""
+    def start_perftest(self, *words: str) -> None:
+        """The listening end of a test; it ends by itself. One at a time."""
 
 
 class HereServer(Server):
@@ -37,7 +37,6 @@ class HereServer(Server):
         self._peers = peers
         self._scratch = scratch
         self.peer: Peer | None = None
-        self._program: Program | None = None
 
     def serve(self, peer: str) -> None:
         self.peer = self._peers[peer]
@@ -50,8 +49,9 @@ class HereServer(Server):
     def spent(self) -> Counters:
         return of_processes({"server": self.peer.server.pid} if self.peer.server else {})
 
-    def start_program(self, *words: str) -> None:
-        self._program = Program(self._scratch / "program.log", *words)
+    def start_perftest(self, *words: str) -> None:
+        program = Program(self._scratch / "perftest.log", *words, *perftest.device_words())
+        program.wait_until(lambda: machine.is_listening(perftest.PORT))
 
 
 class FarServer(Server):
@@ -70,8 +70,8 @@ class FarServer(Server):
     def spent(self) -> Counters:
         return Counters(**self._ask("spent"))
 
-    def start_program(self, *words: str) -> None:
-        self._ask("start_program", *words)
+    def start_perftest(self, *words: str) -> None:
+        self._ask("start_perftest", *words)
 
     def _ask(self, verb: str, *words: str) -> dict | None:
         self._number += 1

@@ -3,17 +3,17 @@
 
 from dataclasses import asdict, dataclass
 
-from benchlib import BenchError, machine
+from benchlib import BenchError, machine, perftest
 from benchlib.sides import Server
 
 _LATENCY_COLUMN = 4  # t_typical, in µs
 _BANDWIDTH_COLUMN = 3  # average, in MB/s
 _TESTS = (
-    ("ib_write_lat", 16, 2000, _LATENCY_COLUMN, "µs"),
+    ("ib_write_lat", 16, 1000, _LATENCY_COLUMN, "µs"),
     ("ib_write_lat", 4096, 1000, _LATENCY_COLUMN, "µs"),
-    ("ib_write_bw", 4096, 5000, _BANDWIDTH_COLUMN, "MB/s"),
-    ("ib_write_bw", 131072, 500, _BANDWIDTH_COLUMN, "MB/s"),
-    ("ib_write_bw", 1048576, 100, _BANDWIDTH_COLUMN, "MB/s"),
+    ("ib_write_bw", 4096, 1000, _BANDWIDTH_COLUMN, "MB/s"),
+    ("ib_write_bw", 131072, 200, _BANDWIDTH_COLUMN, "MB/s"),
+    ("ib_write_bw", 1048576, 50, _BANDWIDTH_COLUMN, "MB/s"),
 )
 
 
@@ -34,20 +34,9 @@ def limits(server: Server, address: str) -> list[Figure]:
 
 
 def _run(server: Server, address: str, program: str, size: int, times: int, column: int) -> float:
-    words = [program, "-R", "-F", "-s", str(size), "-n", str(times)]
-    server.start_program(*words)
-    said = ""
-
-    def connects() -> bool:
-        """Until the far program listens."""
-        nonlocal said
-        try:
-            said = machine.run(*words, address)
-        except BenchError:
-            return False
-        return True
-
-    machine.wait_until(f"{program} on {address}", connects)
+    words = [program, "-F", "-s", str(size), "-n", str(times)]
+    server.start_perftest(*words)
+    said = machine.run(*words, *perftest.device_words(), address)
     rows = [line.split() for line in said.splitlines() if line.split()[:1] == [str(size)]]
     if not rows:
         raise BenchError(f"{program} said {said!r}")
