@@ -63,8 +63,9 @@ native() {
 }
 
 in_guests() {
+    # nvmet_tcp of Linux 6.1 receives 1 MiB into pages that lie side by side, which the check takes for an overflow.
     tests/vm/run --guests "$guests" --kernel-rnbd --memory 3072 --timeout $((600 + rounds * 1800)) \
-        --results "$output/guest" tests/vm/guest/bench.sh "${passed[@]}"
+        --kernel-append hardened_usercopy=off --results "$output/guest" tests/vm/guest/bench.sh "${passed[@]}"
     cp "$output"/guest/a/results.json "$output/"
     ! compgen -G "$output/guest/a/*.txt" > /dev/null || cp "$output"/guest/a/*.txt "$output/"
 }

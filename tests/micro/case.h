@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -21,6 +22,8 @@ class Stage {
 
 /// Requests that are under way together.
 inline constexpr std::size_t kBatch = 32;
+
+inline constexpr std::uint32_t kIoBytes = 4096;  ///< of each request
 
 struct Case {
   std::string name;

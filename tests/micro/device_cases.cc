@@ -18,7 +18,6 @@
 namespace rnbd::micro {
 namespace {
 
-constexpr std::uint32_t kLength = 4096;
 constexpr int kSocketBytes = 1 << 20;
 
 class DeviceStage final : public Stage, public client::BlockQueueEvents {
@@ -39,7 +38,7 @@ class DeviceStage final : public Stage, public client::BlockQueueEvents {
     queue_->start();
     request_.header.magic = client::kNbdRequestMagic;
     request_.header.command = std::to_underlying(command);
-    request_.header.length = kLength;
+    request_.header.length = kIoBytes;
   }
 
   void run(std::size_t times) override {
@@ -49,21 +48,21 @@ class DeviceStage final : public Stage, public client::BlockQueueEvents {
  private:
   struct Request {
     client::NbdRequestHeader header;
-    std::array<std::byte, kLength> data{};
+    std::array<std::byte, kIoBytes> data{};
   };
   struct Reply {
     client::NbdReplyHeader header;
-    std::array<std::byte, kLength> data{};
+    std::array<std::byte, kIoBytes> data{};
   };
 
   static bool is_write(client::NbdCommand command) { return command == client::NbdCommand::Write; }
 
   void batch() {
-    const std::size_t request = sizeof(request_.header) + (writes_ ? kLength : 0);
+    const std::size_t request = sizeof(request_.header) + (writes_ ? kIoBytes : 0);
     for (std::size_t i = 0; i < kBatch; ++i) {
       RNBD_ASSERT(::send(kernel_.get(), &request_, request, 0) == static_cast<ssize_t>(request));
     }
-    const std::size_t reply = sizeof(client::NbdReplyHeader) + (writes_ ? 0 : kLength);
+    const std::size_t reply = sizeof(client::NbdReplyHeader) + (writes_ ? 0 : kIoBytes);
     for (std::size_t got = 0; got < kBatch * reply;) {
       pair_.turn();
       got += receive();

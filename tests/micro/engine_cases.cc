@@ -13,8 +13,6 @@
 namespace rnbd::micro {
 namespace {
 
-constexpr std::uint32_t kLength = 4096;
-
 class EngineStage final : public Stage, public rtrs::RequestOwner, public rtrs::PermitWaiter {
  public:
   EngineStage(rtrs::Direction direction, bool new_keys) : pair_(new_keys), direction_(direction) {
@@ -22,7 +20,7 @@ class EngineStage final : public Stage, public rtrs::RequestOwner, public rtrs::
     message_.header = wire::header(wire::MessageType::Io);
     message_.device_id = NullServer::kDevice;
     message_.rw = std::to_underlying(write ? wire::Operation::Write : wire::Operation::Read);
-    message_.size = kLength;
+    message_.size = kIoBytes;
   }
 
   void run(std::size_t times) override {
@@ -33,7 +31,7 @@ class EngineStage final : public Stage, public rtrs::RequestOwner, public rtrs::
   void batch() {
     RNBD_ASSERT(pair_.queue().acquire(permits_, *this));
     for (const rtrs::PermitId permit : permits_) {
-      pair_.queue().submit(permit, direction_, kLength, std::as_bytes(std::span(&message_, 1)),
+      pair_.queue().submit(permit, direction_, kIoBytes, std::as_bytes(std::span(&message_, 1)),
                            *this);
     }
     for (answered_ = 0; answered_ < kBatch;) pair_.turn();

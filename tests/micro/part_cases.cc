@@ -25,7 +25,6 @@ void launder(T& value) {
 
 constexpr std::uint32_t kDepth = 512;
 constexpr std::uint64_t kDiskSize = 1ULL << 30;
-constexpr std::uint32_t kLength = 4096;
 
 /// A stage that repeats one function of nothing.
 class Repeat final : public Stage {
@@ -46,7 +45,7 @@ Case repeat(std::string name, void (*once)()) {
 void immediate_round_trip() {
   std::uint32_t chunk = 77;
   launder(chunk);
-  const rtrs::ChunkOffset sent{.chunk = chunk, .offset = kLength};
+  const rtrs::ChunkOffset sent{.chunk = chunk, .offset = kIoBytes};
   std::uint32_t wire = rtrs::Immediate(rtrs::ImmediateType::Request, sent.pack(kDepth)).value();
   launder(wire);
   const auto immediate = rtrs::Immediate::from_wire(wire);
@@ -64,7 +63,7 @@ void parse_nbd() {
   header.magic = client::kNbdRequestMagic;
   header.command = std::to_underlying(client::NbdCommand::Write);
   header.offset = 1 << 20;
-  header.length = kLength;
+  header.length = kIoBytes;
   client::DeviceShape shape{.size_bytes = kDiskSize};
   launder(header);
   launder(shape);
@@ -80,8 +79,8 @@ void parse_rnbd() {
   message.header = wire::header(wire::MessageType::Io);
   message.sector = 2048;
   message.rw = std::to_underlying(wire::Operation::Write);
-  message.size = kLength;
-  static std::array<std::byte, kLength> data{};
+  message.size = kIoBytes;
+  static std::array<std::byte, kIoBytes> data{};
   static server::WorkerDevice device{
       .open = true,
       .writable = true,
@@ -91,11 +90,11 @@ void parse_rnbd() {
   launder(operation);
 }
 
-/// A permit taken and given back, while half of the others are out.
+/// A permit taken and given back, while a batch of others is out.
 class Permits final : public Stage {
  public:
   Permits() {
-    std::array<rtrs::PermitId, kDepth / 2> out{};
+    std::array<rtrs::PermitId, kBatch> out{};
     RNBD_ASSERT(pool_.acquire(1, out));
   }
   void run(std::size_t times) override {

@@ -112,7 +112,7 @@ class Comparison:
             syscalls.start_counting()
         for name in names:
             with self._attached(name) as (peer, node):
-                for workload in self.plan.workloads:
+                for workload in filter(Workload.is_small, self.plan.workloads):
                     row = {"peer": name, "workload": workload.name, **self._counted(peer, node, workload)}
                     self.results["syscalls"].append(row)
             self.say(f"system calls: {name}")

@@ -22,6 +22,9 @@ class Workload:
         size = f"{self.block // KIB}k" if self.block < KIB * KIB else f"{self.block // KIB // KIB}m"
         return f"{size}-{self.kind}-q{self.depth}-j{self.jobs}"
 
+    def is_small(self) -> bool:
+        return self.block == 4 * KIB
+
     def fio_words(self, device_bytes: int) -> list[str]:
         """Each job has a part of the device to itself."""
         part = device_bytes // self.jobs // self.block * self.block
