@@ -129,6 +129,8 @@ class Comparison:
         for name in self.plan.peers:
             with self._attached(name) as (_peer, node):
                 for workload in self.plan.workloads:
-                    with Fio(node, workload, self.place.scratch), Profile(self.output.parent, f"{name}.{workload.name}"):
+                    profile = Profile(self.place.scratch)
+                    with Fio(node, workload, self.place.scratch), profile:
                         time.sleep(self.plan.seconds)
+                    self.output.with_name(f"{name}.{workload.name}.txt").write_text(profile.report())
             self.say(f"profile: {name}")

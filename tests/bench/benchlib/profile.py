@@ -5,29 +5,37 @@ import signal
 import subprocess
 from pathlib import Path
 
-from benchlib import BenchError, machine
+from benchlib import BenchError
 
 _FREQUENCY = "499"  # Hz; no multiple of the tick's
+_SECONDS = 300  # perf on an emulated machine looks for its symbols
 
 
 class Profile:
-    """Samples while it is entered; leaves NAME.txt in the directory: shares by program, object and symbol."""
+    """Samples while it is entered; then report() says what it saw."""
 
-    def __init__(self, directory: Path, name: str):
-        self._data = directory / f"{name}.perf"
-        self._text = directory / f"{name}.txt"
+    def __init__(self, scratch: Path):
+        self._data = scratch / "perf.data"
         self._process: subprocess.Popen | None = None
 
     def __enter__(self) -> "Profile":
-        words = ["perf", "record", "--all-cpus", "--event=cpu-clock", f"--freq={_FREQUENCY}", f"--output={self._data}"]
+        words = ["perf", "record", "--all-cpus", "--event=cpu-clock", f"--freq={_FREQUENCY}", "--no-buildid"]
+        words += ["--no-buildid-cache", f"--output={self._data}"]
         self._process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         return self
 
     def __exit__(self, *_exception) -> None:
         self._process.send_signal(signal.SIGINT)
-        _, errors = self._process.communicate(timeout=machine.PATIENCE_SECONDS)
+        _, errors = self._process.communicate(timeout=_SECONDS)
         if not self._data.exists():
             raise BenchError(f"perf: {errors.decode()}")
-        report = machine.run("perf", "report", "--stdio", "--sort=comm,dso,sym", "--percent-limit=0.3", f"--input={self._data}")
-        self._text.write_text(report + "\n")
-        self._data.unlink()
+
+    def report(self) -> str:
+        """Shares by program, object and symbol."""
+        words = ["perf", "report", "--stdio", "--sort=comm,dso,sym", "--percent-limit=0.3", f"--input={self._data}"]
+        done = subprocess.run(
+            words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_SECONDS, check=False
+        )
+        if done.returncode != 0:
+            raise BenchError(f"perf report: {done.stderr}")
+        return done.stdout
