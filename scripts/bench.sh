@@ -15,6 +15,7 @@
 #   --workloads PATTERNS for example '4k-*-q32-j1,128k-*'; all if left out
 #   --profile            at the end: where the CPUs are, for each peer and workload, in build/bench/PEER.WORKLOAD.txt
 #   --output DIR         instead of build/bench
+#   --docs               puts the tables and plots into docs/performance.md
 #   --disk DEVICE        with --native: what the server exports instead of a RAM disk. IT IS OVERWRITTEN
 #   --address IPV4       with --native: of the RDMA device, instead of the first one's
 #   --list               what peers and workloads there are
@@ -25,10 +26,11 @@ command="scripts/bench.sh $*"
 cd "$(dirname "$0")/.."
 bench=tests/bench
 
-native=false guests=1 output=build/bench disk='' address='' rounds=5 passed=()
+native=false docs=false guests=1 output=build/bench disk='' address='' rounds=5 passed=()
 while (($#)); do
     case $1 in
         --native) native=true ;;
+        --docs) docs=true ;;
         --guests) guests=$2; shift ;;
         --output) output=$2; shift ;;
         --disk) disk=$2; shift ;;
@@ -78,6 +80,15 @@ if ! { cmake --preset release && cmake --build --preset release --target rnbd-se
     tail -n 30 "$output/build.log"
     exit 1
 fi
+read -r load _ < /proc/loadavg
+if awk "BEGIN { exit !($load > 1) }"; then
+    echo "bench.sh: this machine is busy (load $load); peers with threads that hand over to each other will look slow" >&2
+fi
 if $native; then native; else in_guests; fi
 "$bench/report" "$output/results.json" | tee "$output/tables.md"
+# The one that Debian's matplotlib is for.
 /usr/bin/python3 "$bench/plot" "$output/results.json" "$output"
+if $docs; then
+    "$bench/report" "$output/results.json" docs/performance.md
+    cp "$output"/bench-*.svg docs/
+fi

@@ -126,10 +126,12 @@ def everything(summary: Summary) -> Iterator[str]:
     yield f"Linux {results['kernel']}, {where}, {results['cpus']} CPUs; medians of {results['rounds']} rounds of " \
         f"{results['seconds']:g} s each, ± the round farthest from it. {MISSED}: target missed."  # fmt: skip
     yield rates(summary)
-    yield throughput(summary)
+    if any(bytes_of(workload) > 4096 for workload in summary.workloads):
+        yield throughput(summary)
     yield ratios(summary)
     yield cpu_ratios(summary)
-    yield latencies(summary)
+    if any("-q1-" in workload for workload in summary.workloads):
+        yield latencies(summary)
     for workload in summary.workloads:
         if workload.startswith("4k-rand"):
             yield cost(summary, workload)
