@@ -16,7 +16,7 @@ from benchlib.counters import Counters, of_machine, of_processes
 from benchlib.load import Fio, measure
 from benchlib.machine import Place
 from benchlib.peers import Peer
-from benchlib.profile import Profile
+from benchlib.profile import profile
 from benchlib.sides import HereServer, Server
 from benchlib.workloads import Workload
 
@@ -129,8 +129,7 @@ class Comparison:
         for name in self.plan.peers:
             with self._attached(name) as (_peer, node):
                 for workload in self.plan.workloads:
-                    profile = Profile(self.place.scratch)
-                    with Fio(node, workload, self.place.scratch), profile:
-                        time.sleep(self.plan.seconds)
-                    self.output.with_name(f"{name}.{workload.name}.txt").write_text(profile.report())
+                    with Fio(node, workload, self.place.scratch):
+                        text = profile(self.plan.seconds, self.place.scratch)
+                    self.output.with_name(f"{name}.{workload.name}.txt").write_text(text)
             self.say(f"profile: {name}")
