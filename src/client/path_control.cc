@@ -70,9 +70,8 @@ Result<PathKeeper*> find_path(rtrs::ClientSession& session, const PathSpec& want
 }
 
 Status may_lose(const rtrs::ClientSession& session, const PathKeeper& path, bool force) {
-  const bool only_one = std::ranges::none_of(
-      session.paths(), [&](const auto& other) { return other.get() != &path && !other->ending(); });
-  if (force || session.can_do_without(path) || (!path.connected() && !only_one)) return {};
+  if (force || session.can_do_without(path)) return {};
+  if (!path.connected() && !session.is_only(path)) return {};
   return fail(EBUSY, fmt::format("it is the {}: I/O would wait\n"
                                  "--force does it all the same",
                                  path.connected() ? "last path that is connected" : "only path"));

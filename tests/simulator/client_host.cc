@@ -145,7 +145,13 @@ void ClientHost::look_after_mappings() {
 }
 
 void ClientHost::look_after(Mapping& mapping) {
-  if (!mapping.busy && wanted_ && mapping.user->device() == nullptr) map(mapping);
+  const bool mapped = mapping.user->device() != nullptr;
+  if (mapping.busy || mapped == wanted_) return;
+  if (wanted_) {
+    map(mapping);
+  } else {
+    unmap(mapping, false);
+  }
 }
 
 void ClientHost::command(const char* verb, const control::Json& args,
@@ -233,9 +239,8 @@ void ClientHost::path_command(const std::string& action, const std::string& path
 
 void ClientHost::unmap_all() {
   wanted_ = false;
-  for (const auto& mapping : mappings_) {
-    if (mapping->user->device() != nullptr) unmap(*mapping, false);
-  }
+  if (life_ == nullptr) return;
+  for (const auto& mapping : mappings_) look_after(*mapping);
 }
 
 void ClientHost::on_device_gone(std::uint32_t index) {

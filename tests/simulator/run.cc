@@ -129,6 +129,7 @@ bool Run::run_contexts(bool everybody) {
   bool busy = false;
   const auto run = [&](const std::vector<sim::ManualContext*>& contexts) {
     for (sim::ManualContext* const context : contexts) {
+      if (stalled_.contains(context)) continue;
       if (everybody || !world_.one_in(3)) busy |= context->run_once();
     }
   };
@@ -143,7 +144,7 @@ TimePoint Run::next_deadline() const {
   TimePoint next = world_.next_event();
   const auto look = [&](const std::vector<sim::ManualContext*>& contexts) {
     for (const sim::ManualContext* const context : contexts) {
-      next = std::min(next, context->next_deadline());
+      if (!stalled_.contains(context)) next = std::min(next, context->next_deadline());
     }
   };
   if (!server_paused_) look(server_->contexts());
@@ -193,6 +194,8 @@ void Run::finish() {
     }
   }
   if (!turn_until_or_fail(users_idle, kPatience, "reads do not end")) return;
+  const auto as_mapped = [&] { return opened_as_mapped(); };
+  if (!turn_until_or_fail(as_mapped, kPatience, "the server has other devices open")) return;
   for (const auto& client : clients_) client->unmap_all();
   const auto all_unmapped = [&] {
     return std::ranges::all_of(clients_,
@@ -210,6 +213,12 @@ void Run::finish() {
 bool Run::all_run() const {
   return server_->running() &&
          std::ranges::all_of(clients_, [](const auto& client) { return client->running(); });
+}
+
+bool Run::opened_as_mapped() const {
+  std::size_t mapped = 0;
+  for (const auto& client : clients_) mapped += client->users().size();
+  return server_->devices_open() == mapped;
 }
 
 void Run::check_what_is_left() {

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -62,6 +63,7 @@ class Run {
   void lose_client();
   void upgrade_client();
   void pause_somebody();
+  void stall_thread();
   void slow_disks();
   void stick_disks();
   void failing_disks();
@@ -79,6 +81,7 @@ class Run {
   [[nodiscard]] TimePoint next_deadline() const;
   void finish();
   [[nodiscard]] bool all_run() const;
+  [[nodiscard]] bool opened_as_mapped() const;
   void check_what_is_left();
   void fail_with_state(const std::string& why);
   ClientHost& any_client();
@@ -96,6 +99,7 @@ class Run {
   std::uint64_t rounds_without_time_ = 0;
   bool server_paused_ = false;
   std::vector<bool> client_paused_;
+  std::set<const sim::ManualContext*> stalled_;  ///< threads that do not run
 };
 
 }  // namespace rnbd::simulator

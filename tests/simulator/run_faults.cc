@@ -18,7 +18,7 @@ void Run::draw_faults() {
       &Run::cut_line,       &Run::break_line,      &Run::refuse_connections, &Run::kill_server,
       &Run::cut_power,      &Run::restart_server,  &Run::kill_client,        &Run::lose_client,
       &Run::upgrade_client, &Run::pause_somebody,  &Run::slow_disks,         &Run::stick_disks,
-      &Run::failing_disks,  &Run::unmap_something, &Run::change_path};
+      &Run::failing_disks,  &Run::unmap_something, &Run::change_path,        &Run::stall_thread};
   for (const Fault fault : kFaults) {
     if (world_.one_in(3)) chances_.push_back({fault, 1 + world_.below(8)});
   }
@@ -119,6 +119,17 @@ void Run::pause_somebody() {
   }
 }
 
+/// What its queues hold is still done when it goes on, however late that is.
+void Run::stall_thread() {
+  const auto threads = world_.one_in(3) ? any_client().contexts() : server_->contexts();
+  if (threads.empty()) return;
+  const std::size_t which = world_.below(static_cast<std::uint32_t>(threads.size()));
+  const sim::ManualContext* const thread = threads[which];
+  if (!stalled_.insert(thread).second) return;
+  world_.note("thread {} of {} is stalled", which, threads.size());
+  world_.after(world_.some_time(seconds(8)), [this, thread] { stalled_.erase(thread); });
+}
+
 void Run::slow_disks() {
   server_->mood.slowest = milliseconds(1 + world_.below(3000));
   world_.after(world_.some_time(seconds(10)), [this] { server_->mood.slowest = milliseconds(2); });
@@ -152,6 +163,7 @@ void Run::heal_everything() {
   fabric_.refuse_connects(0);
   server_paused_ = false;
   client_paused_.assign(clients_.size(), false);
+  stalled_.clear();
   server_->mood = {};
 }
 

@@ -90,6 +90,10 @@ void ServerHost::stop(Executor::Task done) {
   });
 }
 
+std::size_t ServerHost::devices_open() const {
+  return life_ == nullptr ? 0 : life_->plane->list()["devices"].size();
+}
+
 std::vector<sim::ManualContext*> ServerHost::contexts() const {
   if (life_ == nullptr) return {};
   return {&life_->control.context(), &life_->workers[0], &life_->workers[1]};

@@ -40,6 +40,8 @@ class ServerHost {
   void stop(Executor::Task done);
 
   [[nodiscard]] std::vector<sim::ManualContext*> contexts() const;
+  /// By all clients together; none while it does not run.
+  [[nodiscard]] std::size_t devices_open() const;
   [[nodiscard]] History& history(std::size_t disk) { return histories_[disk]; }
   [[nodiscard]] const ModelDisk& disk(std::size_t number) const { return disks_[number]; }
   [[nodiscard]] sim::MemoryHost& host() { return host_; }

@@ -100,6 +100,27 @@ TEST_P(HostileClient, ConnectionZeroAgainBeginsANewLifeOfAPath) {
   EXPECT_TRUE(evil_[3].over) << "its other connections were the old life's";
 }
 
+TEST_P(HostileClient, AFurtherPathNeedsOneThatIsConnected) {
+  const auto further = [] {
+    ConnectRequest request = RawClient::request(0);
+    request.path_uuid = {0xba, 3};
+    request.flags = 0;
+    return join(request);
+  };
+  RawClient other{bench_.fabric.host("good"), bench_.fabric.host("server").address(),
+                  [this](const auto& condition) { return bench_.until(condition); }};
+  bench_.pollers.push_back([&] { return other.poll(); });
+  ASSERT_TRUE(evil_.connect());
+  EXPECT_EQ(reject_of(other.dial(further())), ENXIO) << "the session's only path is half open";
+  evil_[kService].send(join(RawClient::info("evil")));
+  ASSERT_TRUE(bench_.until([&] { return !evil_.chunks.empty(); }));
+  EXPECT_TRUE(other.dial(further()).established);
+  evil_.hang_up();
+  EXPECT_TRUE(other.is_cut_off()) << "it never came up by itself";
+  other.close();
+  bench_.pollers.pop_back();
+}
+
 TEST_P(HostileClient, NobodyEndsAPathFromElsewhere) {
   // The good client's very identifiers, from another host.
   ConnectRequest request = RawClient::request(0);

@@ -358,12 +358,22 @@ TEST_P(Multipath, APathThatCannotBeAddedIsGoneAgain) {
   PathSpec nowhere = Client::specs(bench_.fabric, "one", 1).front();
   nowhere.route.destination.text = "ip:10.0.7.7";
   int error = 0;
+  const PathKeeper& first = *one_.session.paths()[0];
+  one_.session.remove_path(*one_.session.paths()[1], [] {});
+  EXPECT_TRUE(one_.session.is_only(first));
   one_.session.add_path(nowhere,
                         [&](const Status& status) { error = status ? 0 : status.error().code; });
+  EXPECT_TRUE(one_.session.is_only(first)) << "the other one may not come";
   ASSERT_TRUE(wait([&] { return error != 0; }));
   EXPECT_EQ(error, EHOSTUNREACH);
-  EXPECT_EQ(one_.session.paths().size(), 2U);
-  EXPECT_TRUE(both_up());
+  ASSERT_TRUE(wait([&] { return one_.session.paths().size() == 1; }));
+  EXPECT_TRUE(first.connected());
+  bool added = false;
+  PathSpec other = Client::specs(bench_.fabric, "one", 2).back();
+  other.uuid[0] ^= 0xff;
+  one_.session.add_path(other, [&](const Status& status) { added = status.has_value(); });
+  ASSERT_TRUE(wait([&] { return added; }));
+  EXPECT_FALSE(one_.session.is_only(first));
 }
 
 TEST_P(Multipath, TheLastPathsRequestsAreSentOverOneThatIsAddedLater) {

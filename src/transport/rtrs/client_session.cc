@@ -82,6 +82,13 @@ bool ClientSession::can_do_without(const PathKeeper& path) const {
   });
 }
 
+bool ClientSession::is_only(const PathKeeper& path) const {
+  return std::ranges::none_of(paths_, [&](const auto& other) {
+    return other.get() != &path && !other->ending() &&
+           !being_added_.contains(other.get());
+  });
+}
+
 std::uint32_t ClientSession::in_flight(const PathKeeper& path) const {
   std::uint32_t sum = 0;
   for (const auto& queue : queues_) sum += queue->in_flight(path.index());
@@ -198,7 +205,9 @@ void ClientSession::add_path(PathSpec spec, PathKeeper::Done done) {
   settings_.paths.push_back(spec);
   PathKeeper& path = add(std::move(spec));
   events_.on_settings_changed();
+  being_added_.insert(&path);
   path.reconnect([this, added = &path, done = std::move(done)](const Status& status) mutable {
+    being_added_.erase(added);
     if (status) {
       done({});
       return;

@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 #include <set>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -107,6 +108,8 @@ class ClientSession final : private PathOwner {
   [[nodiscard]] std::uint32_t in_flight(const PathKeeper& path) const override;
   /// Is another path than this one connected, and to be used?
   [[nodiscard]] bool can_do_without(const PathKeeper& path) const;
+  /// Would the session have no path without this one? One that is still being added may not come.
+  [[nodiscard]] bool is_only(const PathKeeper& path) const;
 
   // Valid once the session has been up.
   [[nodiscard]] std::size_t queues() const { return queues_.size() - 1; }
@@ -164,6 +167,7 @@ class ClientSession final : private PathOwner {
     Executor::Task done;
   };
   std::vector<Removal> removals_;
+  std::set<const PathKeeper*> being_added_;
 };
 
 }  // namespace rnbd::rtrs
