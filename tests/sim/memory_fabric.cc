@@ -189,8 +189,16 @@ void MemoryFabric::heal(const std::string& a, const std::string& b) {
 }
 
 void MemoryFabric::run_out_of_retries(const std::string& a, const std::string& b) {
-  RNBD_ASSERT(is_cut(a, b));
-  for (const EndpointId id : endpoints_on(a, b)) find(id)->give_up();
+  run_out_of_retries_at(a, b);
+  run_out_of_retries_at(b, a);
+}
+
+void MemoryFabric::run_out_of_retries_at(const std::string& near, const std::string& far) {
+  RNBD_ASSERT(is_cut(near, far));
+  for (const EndpointId id : endpoints_on(near, far)) {
+    MemoryEndpoint& endpoint = *find(id);
+    if (endpoint.local_address() == near) endpoint.give_up();
+  }
 }
 
 void MemoryFabric::break_connections(const std::string& a, const std::string& b) {

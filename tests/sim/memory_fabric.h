@@ -112,6 +112,8 @@ class MemoryFabric final : public Network {
   /// What waits for an answer across a cut will not get one: work fails as PeerNotResponding,
   /// connection attempts fail, ends are never told to the far side.
   void run_out_of_retries(const std::string& a, const std::string& b);
+  /// The same, of what `near` has sent only.
+  void run_out_of_retries_at(const std::string& near, const std::string& far);
   /// Ends every connection between the two, and tells both sides.
   void break_connections(const std::string& a, const std::string& b);
   /// The next `count` connect requests, whoever makes them, find nobody.

@@ -135,9 +135,10 @@ void MemoryQueue::retries_ran_out() {
     executed_.pop_front();
     fail_work(id, CompletionStatus::PeerNotResponding);
   } else if (!posted_.empty()) {
-    const std::uint64_t id = posted_.front().work.id;
+    const WorkRequest work = posted_.front().work;
+    if (wire_.is_cut() && work.kind != WorkKind::BindWindow) wire_.strand(work);
     posted_.pop_front();
-    fail_work(id, CompletionStatus::PeerNotResponding);
+    fail_work(work.id, CompletionStatus::PeerNotResponding);
   }
 }
 

@@ -166,7 +166,7 @@ void Run::pass_time(TimePoint limit) {
 }
 
 void Run::finish() {
-  world_.note("everything is healed");
+  world_.note("everything is healed; {} packets were late", fabric_.late_arrivals());
   faults_on_ = false;
   heal_everything();
   const auto users_idle = [&] {

@@ -54,9 +54,15 @@ class Run {
   void draw_faults();
   void schedule_fault();
   void cut_line();
+  void strand_packets();
+  void strand_predecessor();
+  void cut(ClientHost& client, std::size_t adapter, Duration length, Duration silence);
+  void run_out_of_retries(const std::string& near, const std::string& far, Duration from,
+                          Duration to);
   void break_line();
   void refuse_connections();
   void kill_server();
+  void shake_server();
   void cut_power();
   void restart_server();
   void kill_client();
@@ -65,6 +71,7 @@ class Run {
   void pause_somebody();
   void stall_thread();
   void slow_disks();
+  void slow_disks_down(Duration slowest, Duration length);
   void stick_disks();
   void failing_disks();
   void unmap_something();

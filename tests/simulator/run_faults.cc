@@ -15,10 +15,11 @@ using std::chrono::seconds;
 
 void Run::draw_faults() {
   constexpr std::array kFaults = {
-      &Run::cut_line,       &Run::break_line,      &Run::refuse_connections, &Run::kill_server,
-      &Run::cut_power,      &Run::restart_server,  &Run::kill_client,        &Run::lose_client,
-      &Run::upgrade_client, &Run::pause_somebody,  &Run::slow_disks,         &Run::stick_disks,
-      &Run::failing_disks,  &Run::unmap_something, &Run::change_path,        &Run::stall_thread};
+      &Run::cut_line,       &Run::break_line,         &Run::refuse_connections, &Run::kill_server,
+      &Run::cut_power,      &Run::restart_server,     &Run::kill_client,        &Run::lose_client,
+      &Run::upgrade_client, &Run::pause_somebody,     &Run::slow_disks,         &Run::stick_disks,
+      &Run::failing_disks,  &Run::unmap_something,    &Run::change_path,        &Run::stall_thread,
+      &Run::strand_packets, &Run::strand_predecessor, &Run::shake_server};
   for (const Fault fault : kFaults) {
     if (world_.one_in(3)) chances_.push_back({fault, 1 + world_.below(8)});
   }
@@ -44,24 +45,53 @@ void Run::schedule_fault() {
 }
 
 void Run::cut_line() {
+  cut(any_client(), world_.below(2), world_.some_time(seconds(12)), milliseconds(0));
+}
+
+/// What was sent before the client gave the line up arrives while the disk still has what was sent
+/// instead.
+void Run::strand_packets() {
+  slow_disks_down(milliseconds(500 << world_.below(3)), seconds(6));
+  cut(any_client(), world_.below(2), milliseconds(550 + world_.below(2000)), seconds(3));
+}
+
+/// The same, and whoever has sent it is dead.
+void Run::strand_predecessor() {
   ClientHost& client = any_client();
-  const std::size_t adapter = world_.below(2);
+  slow_disks_down(milliseconds(500 << world_.below(3)), seconds(6));
+  cut(client, world_.below(2), milliseconds(50 + world_.below(2000)), seconds(3));
+  world_.after(milliseconds(20 + world_.below(500)), [this, &client] {
+    if (!client.running()) return;
+    client.kill(true);
+    world_.after(world_.some_time(milliseconds(100)), [&client] { client.start(); });
+  });
+}
+
+/// `silence`: what the server has sent does not run out of retries so long.
+void Run::cut(ClientHost& client, std::size_t adapter, Duration length, Duration silence) {
   const std::string near = client.host().address(adapter);
   const std::string far = server_address(adapter);
   if (fabric_.is_cut(near, far)) return;
   world_.note("{}: line {} is cut", client.name(), adapter);
   fabric_.cut(near, far);
-  const Duration length = world_.some_time(seconds(12));
-  for (Duration at = milliseconds(500); at < length; at += milliseconds(1500)) {
-    world_.after(at, [this, near, far] {
-      if (fabric_.is_cut(near, far)) fabric_.run_out_of_retries(near, far);
-    });
-  }
+  run_out_of_retries(near, far, {}, length);
+  run_out_of_retries(far, near, silence, length);
   world_.after(length, [this, &client, adapter, near, far] {
     world_.note("{}: line {} is healed", client.name(), adapter);
     fabric_.heal(near, far);
     if (world_.one_in(2) && client.running()) client.host().tell_link_up();
   });
+}
+
+/// Half a second behind what an adapter has sent, which may be a while after the cut.
+void Run::run_out_of_retries(const std::string& near, const std::string& far, Duration from,
+                             Duration to) {
+  for (Duration at = from + milliseconds(500 * (1 + world_.below(4))); at < to;
+       at += milliseconds(1500)) {
+    world_.after(at, [this, near, far] {
+      if (fabric_.is_cut(near, far)) fabric_.run_out_of_retries_at(near, far);
+    });
+  }
 }
 
 void Run::break_line() {
@@ -77,6 +107,19 @@ void Run::kill_server() {
   if (!server_->running()) return;
   server_->kill(false);
   world_.after(world_.some_time(seconds(4)), [this] { server_->start(); });
+}
+
+/// It dies again and again while its clients connect.
+void Run::shake_server() {
+  Duration at{};
+  for (std::uint32_t i = 2 + world_.below(5); i > 0; --i) {
+    at += milliseconds(world_.below(400));
+    world_.after(at, [this] {
+      if (!server_->running()) return;
+      server_->kill(world_.one_in(2));
+      server_->start();
+    });
+  }
 }
 
 void Run::cut_power() {
@@ -131,8 +174,12 @@ void Run::stall_thread() {
 }
 
 void Run::slow_disks() {
-  server_->mood.slowest = milliseconds(1 + world_.below(3000));
-  world_.after(world_.some_time(seconds(10)), [this] { server_->mood.slowest = milliseconds(2); });
+  slow_disks_down(milliseconds(1 + world_.below(3000)), world_.some_time(seconds(10)));
+}
+
+void Run::slow_disks_down(Duration slowest, Duration length) {
+  server_->mood.slowest = slowest;
+  world_.after(length, [this] { server_->mood.slowest = DiskMood().slowest; });
 }
 
 void Run::stick_disks() {
