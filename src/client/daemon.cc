@@ -5,6 +5,7 @@
 #include <csignal>
 #include <cstdlib>
 #include <functional>
+#include <pthread.h>
 
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -23,9 +24,22 @@
 namespace rnbd::client {
 namespace {
 
+#ifdef RNBD_SANITIZED
+constexpr std::size_t kThreadStack = std::size_t{4} << 20;
+#else
+constexpr std::size_t kThreadStack = std::size_t{512} << 10;
+#endif
+
 /// We are in the kernel's write-back path: memory that we wait for must not wait for us. Before the
 /// workers start, which inherit it.
 void guard_against_reclaim() {
+  // Locked memory is populated at once, and threads' stacks of 8 MiB are a second of the time for
+  // which the devices stand still between two processes.
+  pthread_attr_t attributes;
+  ::pthread_attr_init(&attributes);
+  ::pthread_attr_setstacksize(&attributes, kThreadStack);
+  ::pthread_setattr_default_np(&attributes);
+  ::pthread_attr_destroy(&attributes);
   if (::mlockall(MCL_CURRENT | MCL_FUTURE) != 0) {
     log::warn("memory is not locked, and may be swapped to a device that waits for us: {}",
               errno_name(errno));

@@ -65,7 +65,7 @@ void Journal::apply_received(std::size_t count) {
   head_->received.set(at + count);
 }
 
-std::array<iovec, 2> Journal::window_room(std::uint64_t from, std::size_t room) {
+std::array<iovec, 2> Journal::window_room(std::uint64_t from, std::size_t room) const {
   const std::size_t begin = from % kWindow;
   const std::size_t first = std::min<std::size_t>(room, kWindow - begin);
   return {{{head_->window.data() + begin, first}, {head_->window.data(), room - first}}};
@@ -88,9 +88,7 @@ std::optional<std::size_t> Journal::receive_payload(int fd, std::span<std::byte>
 
 NbdRequestHeader Journal::next_header() const {
   std::array<std::byte, sizeof(NbdRequestHeader)> bytes{};
-  for (std::size_t i = 0; i < bytes.size(); ++i) {
-    bytes[i] = head_->window[(parsed() + i) % kWindow];
-  }
+  copy_ahead(bytes);
   return load<NbdRequestHeader>(bytes);
 }
 
@@ -103,12 +101,16 @@ void Journal::open(std::uint16_t slot) {
   skip_header();
 }
 
+void Journal::copy_ahead(std::span<std::byte> target) const {
+  const auto from = window_room(parsed(), target.size());
+  std::memcpy(target.data(), from[0].iov_base, from[0].iov_len);
+  std::memcpy(target.data() + from[0].iov_len, from[1].iov_base, from[1].iov_len);
+}
+
 std::size_t Journal::take_ahead(std::span<std::byte> target) {
   const std::size_t count = std::min(ahead(), target.size());
   if (count == 0) return 0;
-  const auto from = window_room(parsed(), count);
-  std::memcpy(target.data(), from[0].iov_base, from[0].iov_len);
-  std::memcpy(target.data() + from[0].iov_len, from[1].iov_base, from[1].iov_len);
+  copy_ahead(target.first(count));
   head_->parsed.set(parsed() + count);
   return count;
 }

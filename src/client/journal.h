@@ -180,7 +180,8 @@ class Journal {
   void prepare(Call& call, std::uint64_t at, std::size_t direct, std::span<iovec> pieces);
   std::optional<std::size_t> receive(int fd, std::size_t direct, std::span<iovec> pieces);
   void apply_received(std::size_t count);
-  std::array<iovec, 2> window_room(std::uint64_t from, std::size_t room);
+  std::array<iovec, 2> window_room(std::uint64_t from, std::size_t room) const;
+  void copy_ahead(std::span<std::byte> target) const;
   void free_answered(std::uint64_t number);
 
   void settle_streams();

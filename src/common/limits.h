@@ -46,6 +46,8 @@ inline constexpr std::chrono::milliseconds kReconnectTimeoutMax{5000};
 inline constexpr std::chrono::milliseconds kReconnectDelayMin{50};
 inline constexpr std::chrono::milliseconds kReconnectDelayMax{1000};
 
+/// How long a server keeps the chunks of a session whose client was lost.
+inline constexpr std::chrono::seconds kKeepMemory{10};
 inline constexpr std::chrono::milliseconds kDrainLook{10};  ///< between looks at a path drained
 
 // Asking a server to end a path's life over another path.

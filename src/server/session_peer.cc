@@ -34,6 +34,7 @@ SessionPeer::SessionPeer(std::uint64_t id, rtrs::ServerSession& session,
 }
 
 void SessionPeer::stop(Executor::Task done) {
+  if (!served_.empty()) session_.expect_return();
   dispatcher_.stop([this, done = std::move(done)]() mutable {
     exports_.close_session(id_);
     done();

@@ -452,6 +452,29 @@ TEST_P(HostileClientWithDisk, GoneWhileItsRequestsRun) {
   bench_.server.disks.let_go();
 }
 
+TEST_P(HostileClientWithDisk, ItsChunksWaitForItAndForNobodyElse) {
+  const auto kept = [&] { return bench_.server.acceptor.memory_kept(); };
+  expect_nothing_left();
+  EXPECT_GT(kept(), 0U) << "it had a disk open";
+  ConnectRequest other = RawClient::request(0);
+  other.session_uuid = {0xba, 9};
+  other.path_uuid = {0xba, 8};
+  ASSERT_TRUE(evil_.dial(join(other)).established);
+  EXPECT_GT(kept(), 0U) << "that is another session";
+  bring_up_anew();
+  EXPECT_EQ(kept(), 0U) << "it has them again";
+  expect_nothing_left();
+  EXPECT_EQ(kept(), 0U) << "nothing was open";
+
+  ASSERT_TRUE(evil_.bring_up());
+  ASSERT_EQ(evil_.ask(evil_.read_request(join(open_message("disk")), sizeof(wire::OpenResponse))),
+            0);
+  expect_nothing_left();
+  EXPECT_GT(kept(), 0U);
+  bench_.pass(limits::kKeepMemory + seconds(1));
+  EXPECT_TRUE(bench_.until([&] { return kept() == 0; })) << "it did not come back";
+}
+
 /// Where each answer brings a new key, and the old one dies.
 class HostileClientWithNewKeys : public HostileClientWithDisk {};
 INSTANTIATE_TEST_SUITE_P(Orders, HostileClientWithNewKeys,

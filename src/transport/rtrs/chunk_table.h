@@ -19,12 +19,20 @@ namespace rnbd::rtrs {
 
 class ChunkTable {
  public:
-  /// Errors: ENOMEM.
-  static Result<std::unique_ptr<ChunkTable>> create(const ServerParameters& parameters) {
-    auto memory = MemoryBlock::map(std::size_t{parameters.queue_depth} * parameters.chunk_size());
-    if (!memory) return fail(memory.error());
-    return std::unique_ptr<ChunkTable>(new ChunkTable(parameters, std::move(*memory)));
+  /// `memory`: what take_memory() of an earlier one gave, or nothing. Errors: ENOMEM.
+  static Result<std::unique_ptr<ChunkTable>> create(const ServerParameters& parameters,
+                                                    MemoryBlock memory) {
+    const std::size_t bytes = std::size_t{parameters.queue_depth} * parameters.chunk_size();
+    if (memory.bytes().size() != bytes) {
+      auto fresh = MemoryBlock::map(bytes);
+      if (!fresh) return fail(fresh.error());
+      memory = std::move(*fresh);
+    }
+    return std::unique_ptr<ChunkTable>(new ChunkTable(parameters, std::move(memory)));
   }
+
+  /// For another one; this one is of no use any more.
+  [[nodiscard]] MemoryBlock take_memory() { return std::move(memory_); }
 
   [[nodiscard]] std::span<std::byte> memory() const { return memory_.bytes(); }
   [[nodiscard]] std::span<std::byte> chunk(std::uint32_t index) const {

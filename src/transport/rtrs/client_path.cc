@@ -61,16 +61,17 @@ void ClientPath::connect_next() {
   const auto cid = static_cast<std::uint16_t>(connections_.size());
   connections_.push_back(std::make_unique<Member>(*this, cid, *workers_[cid]));
   Member& member = *connections_.back();
-  deadline_ = control_.call_after(settings_.connect_timeout, [this, cid] {
-    const auto limit =
-        std::chrono::duration_cast<std::chrono::milliseconds>(settings_.connect_timeout);
-    close({ETIMEDOUT, fmt::format("connection {} did not come up in {} ms", cid, limit.count())});
-  });
   auto endpoint = fabric_.dial(settings_.source, settings_.destination, member);
   if (!endpoint) {
     close(endpoint.error());
     return;
   }
+  // From here on: the first one of a process has loaded the adapters' drivers.
+  deadline_ = control_.call_after(settings_.connect_timeout, [this, cid] {
+    const auto limit =
+        std::chrono::duration_cast<std::chrono::milliseconds>(settings_.connect_timeout);
+    close({ETIMEDOUT, fmt::format("connection {} did not come up in {} ms", cid, limit.count())});
+  });
   member.data.own(std::move(*endpoint));
 }
 

@@ -47,6 +47,10 @@ Result<ServerSession*> ServerAcceptor::find_or_make(const ConnectRequest& reques
   if (sessions_.size() >= limits::kMaxSessions) {
     return fail(ENOMEM, fmt::format("{} sessions are enough", limits::kMaxSessions));
   }
+  MemoryBlock memory = take_kept(request.session_uuid);
+  if ((sessions_.size() + kept_.size() + 1) * session_bytes() > settings_.memory_limit) {
+    kept_.clear();
+  }
   if ((sessions_.size() + 1) * session_bytes() > settings_.memory_limit) {
     return fail(ENOMEM,
                 fmt::format("{} sessions hold {} MiB each; the limit for all is {} MiB",
@@ -57,7 +61,7 @@ Result<ServerSession*> ServerAcceptor::find_or_make(const ConnectRequest& reques
                                      .parameters = settings_.parameters,
                                      .first_worker = sessions_made_++,
                                      .heartbeat = settings_.heartbeat},
-                                    *this);
+                                    std::move(memory), *this);
   if (!made) return fail(made.error());
   sessions_.push_back(std::move(*made));
   return sessions_.back().get();
@@ -83,13 +87,31 @@ void ServerAcceptor::on_session_closed(ServerSession& session, Executor::Task do
 void ServerAcceptor::on_session_ended(ServerSession& session) {
   events_.on_session_ended(session);
   control_.post([this, ended = &session] {
+    if (ended->returns() && !on_closed_) keep_memory(*ended);
     std::erase_if(sessions_, [&](const auto& one) { return one.get() == ended; });
     if (sessions_.empty() && on_closed_) on_closed_();
   });
 }
 
+void ServerAcceptor::keep_memory(ServerSession& session) {
+  const Uuid uuid = session.uuid();
+  kept_.push_back(
+      {uuid, session.chunks().take_memory(), control_.call_after(limits::kKeepMemory, [this, uuid] {
+         control_.post([this, uuid] { take_kept(uuid); });
+       })});
+}
+
+MemoryBlock ServerAcceptor::take_kept(const Uuid& session) {
+  const auto found = std::ranges::find(kept_, session, [](const Kept& one) { return one.session; });
+  if (found == kept_.end()) return {};
+  MemoryBlock memory = std::move(found->memory);
+  kept_.erase(found);
+  return memory;
+}
+
 void ServerAcceptor::close(Executor::Task done) {
   RNBD_ASSERT(!on_closed_);
+  kept_.clear();
   on_closed_ = std::move(done);
   for (const auto& session : sessions_) session->close("the server stops");
   if (sessions_.empty()) control_.post([this] { on_closed_(); });

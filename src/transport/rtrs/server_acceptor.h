@@ -35,11 +35,24 @@ class ServerAcceptor final : public transport::ListenerEvents, public ServerSess
   [[nodiscard]] const std::vector<std::unique_ptr<ServerSession>>& sessions() const {
     return sessions_;
   }
+  /// Bytes of chunks that wait for sessions to come back.
+  [[nodiscard]] std::uint64_t memory_kept() const { return kept_.size() * session_bytes(); }
 
  private:
+  /// Chunks of a session whose client was lost while it had something open: its next life is
+  /// expected, and to have fresh memory populated takes longer than all else in connecting. No
+  /// other session gets it: what it would send less of than it says would be somebody else's.
+  struct Kept {
+    Uuid session{};
+    MemoryBlock memory;
+    std::unique_ptr<ControlContext::Timer> end;
+  };
+
   Status admit(const ConnectRequest& request, std::unique_ptr<transport::Endpoint>& endpoint);
   Result<ServerSession*> find_or_make(const ConnectRequest& request);
   [[nodiscard]] std::uint64_t session_bytes() const;
+  void keep_memory(ServerSession& session);
+  MemoryBlock take_kept(const Uuid& session);
 
   Result<RequestHandler*> on_session_named(ServerSession& session) override;
   void on_session_closed(ServerSession& session, Executor::Task done) override;
@@ -50,6 +63,7 @@ class ServerAcceptor final : public transport::ListenerEvents, public ServerSess
   AcceptorSettings settings_;
   ServerSessionEvents& events_;
   std::vector<std::unique_ptr<ServerSession>> sessions_;
+  std::vector<Kept> kept_;
   std::size_t sessions_made_ = 0;
   Executor::Task on_closed_;
 };

@@ -15,8 +15,9 @@ namespace rnbd::rtrs {
 Result<std::unique_ptr<ServerSession>> ServerSession::create(ControlContext& control,
                                                              std::vector<WorkerContext*> workers,
                                                              ServerSessionSettings settings,
+                                                             MemoryBlock memory,
                                                              ServerSessionEvents& events) {
-  auto chunks = ChunkTable::create(settings.parameters);
+  auto chunks = ChunkTable::create(settings.parameters, std::move(memory));
   if (!chunks) return fail(chunks.error());
   return std::unique_ptr<ServerSession>(
       new ServerSession(control, std::move(workers), settings, std::move(*chunks), events));

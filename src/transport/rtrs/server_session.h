@@ -44,15 +44,20 @@ struct ServerSessionSettings {
 
 class ServerSession final : public ServerPathEvents {
  public:
-  /// Errors: ENOMEM.
+  /// `memory`: of an earlier life of it, or nothing. Errors: ENOMEM.
   static Result<std::unique_ptr<ServerSession>> create(ControlContext& control,
                                                        std::vector<WorkerContext*> workers,
                                                        ServerSessionSettings settings,
+                                                       MemoryBlock memory,
                                                        ServerSessionEvents& events);
 
   /// As ServerPath::add, on the path that the request names; or keeps `endpoint` until that path's
   /// present life is over.
   Status add(const ConnectRequest& request, std::unique_ptr<transport::Endpoint>& endpoint);
+
+  /// Its client will be back when it has ended: it had something open.
+  void expect_return() { returns_ = true; }
+  [[nodiscard]] bool returns() const { return returns_; }
 
   /// Ends all paths; on_session_closed and on_session_ended follow.
   void close(const std::string& why);
@@ -95,6 +100,7 @@ class ServerSession final : public ServerPathEvents {
   RequestHandler* handler_ = nullptr;
   std::vector<std::unique_ptr<ServerPath>> paths_;  ///< those that are over included, until closed
   bool ending_ = false;
+  bool returns_ = false;
 
   struct Waiting {
     ConnectRequest request;
