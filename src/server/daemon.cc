@@ -96,9 +96,7 @@ void announce(const DaemonOptions& options, const rtrs::AcceptorSettings& settin
             settings.memory_limit >> 20);
 }
 
-Status serve(const DaemonOptions& options) {
-  auto notifier = Notifier::from_environment();
-  if (!notifier) return fail(notifier.error());
+Status serve(const DaemonOptions& options, Notifier& notifier) {
   control::DaemonLoop loop;
   auto search_path = SearchPath::create(options.dev_search_path);
   if (!search_path) return fail(search_path.error());
@@ -119,7 +117,7 @@ Status serve(const DaemonOptions& options) {
   if (Status listening = commands.listen(options.control_path); !listening) return listening;
 
   announce(options, settings, pool->size());
-  loop.report_to(*notifier);
+  loop.report_to(notifier);
   loop.watch((*fabric)->event_fd(), [&] { (*fabric)->process_events(); });
   loop.run([&](Executor::Task ended) { plane.stop(std::move(ended)); });
   log::info("stopped");
@@ -130,7 +128,8 @@ Status serve(const DaemonOptions& options) {
 
 int run_daemon(const DaemonOptions& options) {
   log::start(options.log_level);
-  return control::conclude(serve(options));
+  auto notifier = Notifier::from_environment();
+  return control::conclude(notifier ? serve(options, *notifier) : fail(notifier.error()));
 }
 
 }  // namespace rnbd::server

@@ -84,8 +84,7 @@ bool ClientSession::can_do_without(const PathKeeper& path) const {
 
 bool ClientSession::is_only(const PathKeeper& path) const {
   return std::ranges::none_of(paths_, [&](const auto& other) {
-    return other.get() != &path && !other->ending() &&
-           !being_added_.contains(other.get());
+    return other.get() != &path && !other->ending() && !being_added_.contains(other.get());
   });
 }
 

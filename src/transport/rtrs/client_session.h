@@ -9,7 +9,6 @@
 #include <memory>
 #include <optional>
 #include <set>
-#include <set>
 #include <string>
 #include <vector>
 

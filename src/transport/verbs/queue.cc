@@ -136,9 +136,12 @@ void Queue::tune() {
 }
 
 Status Queue::post(std::span<const WorkRequest> work) {
-  auto is_bind = [](const WorkRequest& each) { return each.kind == WorkKind::BindWindow; };
+  // A call is a doorbell, and soft-RoCE's are system calls: there binds go into the chain.
+  const auto is_call = [calls = !device_.soft_roce()](const WorkRequest& each) {
+    return calls && each.kind == WorkKind::BindWindow;
+  };
   while (!work.empty()) {
-    const auto until = std::ranges::find_if(work, is_bind);
+    const auto until = std::ranges::find_if(work, is_call);
     const auto plain = std::min(static_cast<std::size_t>(until - work.begin()), kBatch);
     auto done = plain != 0 ? post_chain(work.first(plain)) : post_bind(work.front());
     if (!done) return done;
@@ -152,12 +155,16 @@ Status Queue::post_chain(std::span<const WorkRequest> work) {
   std::array<ibv_send_wr, kBatch> requests;  // NOLINT(cppcoreguidelines-pro-type-member-init)
   std::array<ibv_sge, kBatch> sources;       // NOLINT(cppcoreguidelines-pro-type-member-init)
   for (std::size_t i = 0; i < work.size(); ++i) {
-    requests[i] = to_work_request(work[i], sources[i]);
+    requests[i] = work[i].kind == WorkKind::BindWindow ? to_bind_request(work[i])
+                                                       : to_work_request(work[i], sources[i]);
     if (i != 0) requests[i - 1].next = &requests[i];
   }
   ibv_send_wr* first_refused = nullptr;
   const int code = ibv_post_send(pair_.get(), requests.data(), &first_refused);
   if (code != 0) return refused(code, "ibv_post_send");
+  for (const ibv_send_wr& posted : std::span(requests).first(work.size())) {
+    if (posted.opcode == IBV_WR_BIND_MW) posted.bind_mw.mw->rkey = posted.bind_mw.rkey;
+  }
   return {};
 }
 

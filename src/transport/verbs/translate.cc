@@ -86,6 +86,20 @@ CompletionKind to_kind(const ibv_wc& completion) {
   return CompletionKind::Done;
 }
 
+ibv_mw_bind_info bind_info_of(const WorkRequest& work) {
+  RNBD_ASSERT(work.region != nullptr);
+  // The region is named even when nothing of it is: librxe looks into it in any case.
+  const auto& region = static_cast<const VerbsRegion&>(*work.region);
+  const void* address = work.source.length != 0 ? work.source.address : region.memory().data();
+  return {.mr = region.raw(),
+          .addr = wire_address(address),
+          .length = work.source.length,
+          .mw_access_flags = IBV_ACCESS_REMOTE_WRITE};
+}
+
+/// Its last byte is ours to choose.
+std::uint32_t next_key(std::uint32_t key) { return (key & ~0xffU) | ((key + 1) & 0xffU); }
+
 }  // namespace
 
 ibv_send_wr to_work_request(const WorkRequest& work, ibv_sge& sge) {
@@ -121,23 +135,27 @@ ibv_send_wr to_work_request(const WorkRequest& work, ibv_sge& sge) {
       result.invalidate_rkey = work.remote.key;
       break;
     case WorkKind::BindWindow:
-      RNBD_ASSERT(work.kind != WorkKind::BindWindow);  // a call of its own: to_bind()
+      RNBD_ASSERT(work.kind != WorkKind::BindWindow);
   }
   return result;
 }
 
 ibv_mw_bind to_bind(const WorkRequest& work) {
-  RNBD_ASSERT(work.window != nullptr && work.region != nullptr);
-  // The region is named even when nothing of it is: librxe looks into it in any case.
-  const auto& region = static_cast<const VerbsRegion&>(*work.region);
-  const void* address = work.source.length != 0 ? work.source.address : region.memory().data();
   ibv_mw_bind result{};
   result.wr_id = work.id;
   result.send_flags = flags_of(work);
-  result.bind_info.mr = region.raw();
-  result.bind_info.addr = wire_address(address);
-  result.bind_info.length = work.source.length;
-  result.bind_info.mw_access_flags = IBV_ACCESS_REMOTE_WRITE;
+  result.bind_info = bind_info_of(work);
+  return result;
+}
+
+ibv_send_wr to_bind_request(const WorkRequest& work) {
+  RNBD_ASSERT(work.window != nullptr);
+  ibv_mw* const window = static_cast<const VerbsWindow&>(*work.window).raw();
+  ibv_send_wr result{};
+  result.wr_id = work.id;
+  result.send_flags = flags_of(work);
+  result.opcode = IBV_WR_BIND_MW;
+  result.bind_mw = {.mw = window, .rkey = next_key(window->rkey), .bind_info = bind_info_of(work)};
   return result;
 }
 

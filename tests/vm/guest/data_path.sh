@@ -64,11 +64,11 @@ show "4 KiB" client sendmmsg=0.5 write=0.5 enter=0.5
 show "4 KiB" server write=0.5 enter=0.5
 stop
 
-# Here the server rings once more for each key it revokes or makes: ibv_bind_mw takes one window a call.
+# Here the server rings twice more for each batch: for the keys it revokes, and for those it makes.
 start --always-invalidate yes
 counted small 3 --rw=randrw --bs=4k --iodepth=32 --numjobs=2
 show "4 KiB, new keys" client sendmmsg=0.5 write=0.5 enter=0.5
-show "4 KiB, new keys" server enter=0.5
+show "4 KiB, new keys" server write=1 enter=0.5
 # More than there are permits for, in pieces: queues wait, and wake each other.
 counted crowded 3 --rw=randrw --bs=1m --iodepth=64 --numjobs=4
 show "1 MiB, crowded" client

@@ -7,29 +7,35 @@
 # --links 2.
 #
 #   multipath.sh [ROUNDS [MILLISECONDS]]     rounds of all faults (1); the longest that a request may take (1000)
+#   multipath.sh kernel                      the same of the kernel's client and server, for comparison, with
+#                                            --kernel-rnbd: without a limit, and as long as it takes them to notice;
+#                                            without both paths their requests fail
 set -euo pipefail
 source "$VM_LIB"
 source "$(dirname "$0")/pair.sh"
+source "$(dirname "$0")/sides.sh"
 
-rounds=${1:-1}
-limit=${2:-1000}
+side=ours rounds=${1:-1} limit=${2:-1000} cut=1.5 silence=1.5 patience=30
+[[ $rounds != kernel ]] || side=kernel rounds=1 limit=200000 cut=12 silence=45 patience=150
+client_side=$side server_side=$side
 
 vm_rxe_links
 if [[ $GUEST == b ]]; then
     vm_load_modules brd,rd_nr=1,rd_size=65536
-    pair_start_server --dev-search-path /dev
+    server_start yes
     vm_signal exported
     vm_wait unmapped 3600
-    pair_stop
+    server_stop
     exit 0
 fi
 
 now() { echo $((${EPOCHREALTIME/./} / 1000)); }
-path_state() { # PATH
-    rnbd-client path list --noheaders | awk -v path="$(vm_address b "$1")" '$2 == "ip:" path { print $3 }'
+path_is_up() { # LINK
+    client_path_is_up paths "$(vm_address b "$1")" && return
+    [[ $side == ours ]] || (echo 1 > "$(kernel_path paths "$(vm_address b "$1")")/reconnect") 2> /dev/null
+    false
 }
-path_is() { [[ $(path_state "$1") == "$2" ]]; }
-paths_are_up() { path_is 0 connected && path_is 1 connected; }
+paths_are_up() { path_is_up 0 && path_is_up 1; }
 done_by_fio() { awk '{ print $1 + $5 }' "/sys/block/${node#/dev/}/stat"; }
 moves() { (($(done_by_fio) > before)); }
 
@@ -39,9 +45,9 @@ phase() { # LIMIT NAME COMMAND…: runs COMMAND, waits until both paths are up, 
     begin=$(now)
     vm_step "$name"
     "${@:3}"
-    vm_wait_until 30 paths_are_up
+    vm_wait_until "$patience" paths_are_up
     before=$(done_by_fio)
-    vm_wait_until 30 moves || vm_fail "no I/O: $(rnbd-client path list)"
+    vm_wait_until "$patience" moves || vm_fail "no I/O"
     echo "$begin $(now) $limit $name" >> "$phases"
 }
 cut_for() { # SECONDS GUEST LINK…
@@ -66,9 +72,10 @@ flap() { # LINK
 }
 
 vm_load_modules nbd sch_netem
-pair_start_client
+client_start
 vm_wait exported 100
-node=$(pair_map sessname=paths "path=ip:$(vm_address b 0)" "path=ip:$(vm_address b 1)" device_path=ram0)
+server_address=$(vm_address b 0)
+node=$(client_map paths /dev/ram0 "path=ip:$(vm_address b 1)")
 vm_wait_until 10 paths_are_up
 fio --name=paths --filename="$node" --direct=1 --ioengine=libaio --iodepth=8 --numjobs=2 --size=16M \
     --offset_increment=16M --rw=randwrite --bsrange=4k-64k --verify=crc32c --verify_fatal=1 --time_based \
@@ -80,22 +87,25 @@ vm_wait_until 30 moves
 
 for ((round = 1; round <= rounds; round++)); do
     phase "$limit" "nothing" sleep 1
-    phase "$limit" "path 0 is cut" cut_for 1.5 a 0
-    phase "$limit" "path 1 is cut" cut_for 1.5 a 1
-    phase "$limit" "path 0 is silent" cut_for 1.5 b 0
-    phase "$limit" "path 1 is silent" cut_for 1.5 b 1
-    phase "$limit" "what goes out on path 0 vanishes" vanish 1.5 0
+    phase "$limit" "path 0 is cut" cut_for $cut a 0
+    phase "$limit" "path 1 is cut" cut_for $cut a 1
+    phase "$limit" "path 0 is silent" cut_for $silence b 0
+    phase "$limit" "path 1 is silent" cut_for $silence b 1
+    phase "$limit" "what goes out on path 0 vanishes" vanish $silence 0
     phase "$limit" "path 1 flaps" flap 1
-    phase 9000 "both are cut" cut_for 1.5 a 0 1
-    phase 9000 "both are silent" cut_for 1.5 b 0 1
+    [[ $side == ours ]] || continue
+    phase 9000 "both are cut" cut_for $cut a 0 1
+    phase 9000 "both are silent" cut_for $silence b 0 1
 done
 
 kill -INT "$fio_pid"
 wait "$fio_pid" || true
-rnbd-client path list
-rnbd-client path list --json > "$RESULTS/paths.json"
-rnbd-client unmap "$node"
+if [[ $side == ours ]]; then
+    rnbd-client path list
+    rnbd-client path list --json > "$RESULTS/paths.json"
+fi
+client_unmap "$node"
+client_stop
 vm_signal unmapped
-pair_stop
 python3 "$(dirname "$0")/latency.py" "$RESULTS" "$phases" "$RESULTS/fio.json"
 vm_step "done"
