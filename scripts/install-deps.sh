@@ -67,8 +67,8 @@ done
 [[ $# -gt 0 ]] || wanted=("${build[@]}" "${vm[@]}")
 
 missing=()
-for package in "${wanted[@]}"; do
-    is_installed "$package" || missing+=("$package")
+for each in "${wanted[@]}"; do
+    is_installed "$each" || missing+=("$each")
 done
 [[ ${#missing[@]} -gt 0 ]] || exit 0
 
