@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <span>
 #include <string_view>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -21,6 +22,7 @@ namespace {
 
 constexpr double kDefaultTimeout = 10;
 constexpr double kLongestTimeout = 24 * 3600;
+constexpr std::chrono::milliseconds kAskAgain{100};
 
 /// All exit codes, in lines that fit a terminal.
 std::string exit_codes_text() {
@@ -112,12 +114,30 @@ void Program::add_timeout(CLI::App& verb, double fallback) {
 }
 
 control::Outcome Program::ask(const std::string& verb, control::Json args) {
+  using std::chrono::milliseconds;
+  const std::chrono::duration<double> timeout(timeout_seconds_);
+  const auto end = std::chrono::steady_clock::now() + std::chrono::ceil<milliseconds>(timeout);
+  const control::Request request{verb, std::move(args)};
+  bool replaced = false;
+  for (;;) {
+    const auto left = std::chrono::ceil<milliseconds>(end - std::chrono::steady_clock::now());
+    control::Outcome outcome = ask_once(request, std::max(left, milliseconds(1)));
+    if (outcome) return outcome;
+    // One that is being replaced has done nothing of it; the next one will, once it listens.
+    const bool away = outcome.error().exit == control::ExitCode::NoDaemon;
+    replaced |= outcome.error().error.code == control::kBeingReplaced;
+    if (!replaced || left <= kAskAgain) return outcome;
+    if (!away && outcome.error().error.code != control::kBeingReplaced) return outcome;
+    std::this_thread::sleep_for(kAskAgain);
+  }
+}
+
+control::Outcome Program::ask_once(const control::Request& request,
+                                   std::chrono::milliseconds timeout) {
   auto client =
       control::Client::connect({name_, control_.value_or(default_socket_), default_socket_});
   if (!client) return std::unexpected(std::move(client.error()));
-  const std::chrono::duration<double> timeout(timeout_seconds_);
-  return client->call({verb, std::move(args)},
-                      std::chrono::ceil<std::chrono::milliseconds>(timeout));
+  return client->call(request, timeout);
 }
 
 Ended Program::list(ListKind kind) {

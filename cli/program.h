@@ -41,7 +41,8 @@ class Program {
   /// Adds --timeout to `verb`, which otherwise waits for `fallback` seconds.
   void add_timeout(CLI::App& verb, double fallback);
 
-  /// Asks the daemon and waits for its answer. Does nothing else: no output.
+  /// Asks the daemon and waits for its answer; if that is being replaced, the next one. Does
+  /// nothing else: no output.
   control::Outcome ask(const std::string& verb, control::Json args);
 
   /// --control, or nothing.
@@ -55,6 +56,7 @@ class Program {
  private:
   Ended run_verb(int argc, const char* const* argv, std::string& verb);
   Ended list(ListKind kind);
+  control::Outcome ask_once(const control::Request& request, std::chrono::milliseconds timeout);
   std::expected<void, control::Failure> check_all_understood(const CLI::App* verb) const;
 
   std::string name_;

@@ -25,6 +25,7 @@ TAIL_LINES = 40
 BUILD_SECONDS, TEST_SECONDS = 2400, 900
 FUZZ_SECONDS = 5
 GUESTS_AT_ONCE = 2
+ASIDE = ("nice", "-n", "15")  # what runs beside guests takes what they leave
 SANITIZERS = {
     "ASAN_OPTIONS": "detect_leaks=1",
     "UBSAN_OPTIONS": "print_stacktrace=1",
@@ -192,13 +193,13 @@ def _signal_group(process: subprocess.Popen, number: int) -> None:
         pass
 
 
-def build(run: Run, preset: str, targets: tuple[str, ...] = ()) -> bool:
+def build(run: Run, preset: str, targets: tuple[str, ...] = (), aside: bool = False) -> bool:
     # Sources that are joined take half of the time, and names of variables for a debugger a third of the rest.
     words = f"cmake --preset {preset} -DCMAKE_UNITY_BUILD=ON -DCMAKE_CXX_FLAGS_RELWITHDEBINFO='-O2 -g1 -DNDEBUG'"
     words += f" && cmake --build --preset {preset}"
     if targets:
         words += f" --target {' '.join(targets)}"
-    return run.step(f"build {preset}", ["bash", "-c", words], BUILD_SECONDS)
+    return run.step(f"build {preset}", [*(ASIDE if aside else ()), "bash", "-c", words], BUILD_SECONDS)
 
 
 def here(run: Run, preset: str) -> None:
@@ -209,23 +210,29 @@ def here(run: Run, preset: str) -> None:
     run.step(f"tests {preset}", command, TEST_SECONDS, lambda _: read_ctest(report) if report.exists() else Cases())
 
 
-def guests(run: Run, built: dict[str, bool]) -> None:
+def guests(run: Run, built: dict[str, bool], machines: int) -> None:
+    """The rows that need so many at once."""
     rows = [line.split() for line in _output("tests/vm/run_suite", "--list").splitlines()]
 
-    def one(name: str, preset: str, seconds: str) -> None:
+    def one(row: list[str]) -> None:
+        name, preset, seconds, _ = row
         if built[preset]:
             run.step(f"guest {name}", ["tests/vm/run_suite", name], int(seconds) + 60, read_log, guest=True)
         else:
             run.cannot(f"guest {name}", f"the {preset} build failed")
 
-    # A row with machines for two takes the place of two.
-    for name, preset, seconds, machines in rows:
-        if int(machines) > 1:
-            one(name, preset, seconds)
-    with ThreadPoolExecutor(GUESTS_AT_ONCE) as pool:
-        tasks = [pool.submit(one, *row[:3]) for row in rows if int(row[3]) == 1]
-        for task in tasks:
-            task.result()
+    with ThreadPoolExecutor(GUESTS_AT_ONCE // machines) as pool:
+        list(pool.map(one, [row for row in rows if int(row[3]) == machines]))
+
+
+def threads_and_foreign_bytes(run: Run) -> None:
+    """ThreadSanitizer and the fuzzers."""
+    if build(run, "tsan", TSAN_TARGETS, aside=True):
+        for each in TSAN_TARGETS:
+            run.step(f"tsan {each}", [*ASIDE, f"build/tsan/bin/{each}"], TEST_SECONDS, read_log)
+    else:
+        run.cannot("tests tsan", "its build failed")
+    run.step("fuzz", [*ASIDE, "scripts/fuzz.py", "--seconds", FUZZ_SECONDS], BUILD_SECONDS, read_fuzzers)
 
 
 def _output(*command: str) -> str:
@@ -250,15 +257,14 @@ def everything(run: Run, fast: bool) -> None:
             here(run, "asan")
         else:
             run.cannot("tests asan", "its build failed")
-        if build(run, "tsan", TSAN_TARGETS):
-            with ThreadPoolExecutor(os.cpu_count()) as pool:
-                list(pool.map(lambda each: run.step(f"tsan {each}", [f"build/tsan/bin/{each}"], TEST_SECONDS, read_log),
-                              TSAN_TARGETS))  # fmt: skip
-        else:
-            run.cannot("tests tsan", "its build failed")
-        run.step("fuzz", ["scripts/fuzz.py", "--seconds", FUZZ_SECONDS], BUILD_SECONDS, read_fuzzers)
-        if kernels and kernels.result():
-            guests(run, built)
+        with_guests = kernels is not None and kernels.result()
+        # Two machines wait for each other much of the time.
+        rest = background.submit(threads_and_foreign_bytes, run)
+        if with_guests:
+            guests(run, built, 2)
+        rest.result()
+        if with_guests:
+            guests(run, built, 1)
 
 
 def main() -> int:

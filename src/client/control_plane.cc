@@ -25,6 +25,8 @@ std::string host_name() {
   return name.data();
 }
 
+Error being_replaced() { return {control::kBeingReplaced, "the daemon is being replaced"}; }
+
 }  // namespace
 
 ControlPlane::ControlPlane(Ground ground, std::function<void()> leave)
@@ -65,7 +67,8 @@ void ControlPlane::map(const control::Json& args, control::Reply reply) {
   if (!words) return reply(fail(words.error()));
   auto request = parse_map_words(*words, host_name());
   if (!request) return reply(fail(request.error()));
-  if (on_stopped_ || on_handed_over_) return reply(fail(ESHUTDOWN, "the daemon is stopping"));
+  if (on_handed_over_) return reply(fail(being_replaced()));
+  if (on_stopped_) return reply(fail(ESHUTDOWN, "the daemon is stopping"));
   if (Status is_new = check_not_mapped(*request); !is_new) return reply(fail(is_new.error()));
   auto session = find_or_start_session(*request);
   if (!session) return reply(fail(session.error()));
@@ -140,7 +143,7 @@ Device* ControlPlane::find_device(const std::string& node) const {
 }
 
 void ControlPlane::unmap(const control::Json& args, control::Reply reply) {
-  if (on_handed_over_) return reply(fail(ESHUTDOWN, "the daemon is being replaced"));
+  if (on_handed_over_) return reply(fail(being_replaced()));
   const auto request = control::read_unmap_args(args);
   if (!request) return reply(fail(request.error()));
   Device* const device = find_device(request->device);

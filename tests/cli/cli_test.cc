@@ -13,6 +13,7 @@
 #include <spawn.h>
 #include <string>
 #include <unistd.h>
+#include <utility>
 #include <vector>
 
 #include <gmock/gmock.h>
@@ -186,6 +187,34 @@ TEST_F(Cli, UnmapSaysWhatToUnmapAndHow) {
   EXPECT_EQ(asked().dump(), R"({"device":"/dev/nbd3","force":false})");
   EXPECT_EQ(client({"unmap", "--force", "/dev/nbd4"}).exit, 0);
   EXPECT_EQ(asked().dump(), R"({"device":"/dev/nbd4","force":true})");
+}
+
+TEST_F(Cli, ADaemonThatIsReplacedIsAskedAgain) {
+  int asked = 0;
+  serve("unmap", [&](const Json&, Reply reply) {
+    if (++asked < 3) return reply(fail(kBeingReplaced, "the daemon is being replaced"));
+    reply(Json::object());
+  });
+  const Ran ran = client({"unmap", "/dev/nbd3"});
+  EXPECT_EQ(ran.exit, 0);
+  EXPECT_EQ(ran.err, "");
+  EXPECT_EQ(thread_.run([&] { return asked; }), 3);
+}
+
+TEST_F(Cli, OneThatIsReplacedByNobodyIsAskedUntilTheTimeout) {
+  bool asked = false;
+  std::vector<Reply> kept;
+  serve("unmap", [&](const Json&, Reply reply) {
+    if (!std::exchange(asked, true)) {
+      return reply(fail(kBeingReplaced, "the daemon is being replaced"));
+    }
+    kept.push_back(std::move(reply));
+    boost::asio::post(thread_.context(), [this] { server_.reset(); });
+  });
+  const Ran ran = client({"unmap", "/dev/nbd3", "--timeout", "0.5"});
+  EXPECT_EQ(ran.exit, std::to_underlying(ExitCode::NoDaemon));
+  EXPECT_THAT(ran.err, HasSubstr("no daemon listens on"));
+  thread_.run([&kept] { kept.clear(); });
 }
 
 TEST_F(Cli, GivesUpAfterTheTimeout) {

@@ -11,6 +11,7 @@
 // answered in order, one at a time; any number of connections may be open.
 #pragma once
 
+#include <cerrno>
 #include <cstddef>
 #include <expected>
 #include <string>
@@ -33,6 +34,10 @@ struct Request {
   std::string verb;
   Json args = Json::object();
 };
+
+/// A daemon's answer while it hands over to the next one: nothing was done, and the next one may be
+/// asked, once it listens.
+inline constexpr int kBeingReplaced = ERESTART;
 
 /// An error as a person or a script gets it.
 struct Failure {
