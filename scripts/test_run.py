@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LOGS = ROOT / "build/test"
 TAIL_LINES = 40
 BUILD_SECONDS, TEST_SECONDS = 2400, 900
-FUZZ_SECONDS = 5
+FUZZ_SECONDS = 3
 GUESTS_AT_ONCE = 2
 ASIDE = ("nice", "-n", "15")  # what runs beside guests takes what they leave
 SANITIZERS = {
@@ -31,7 +31,7 @@ SANITIZERS = {
     "UBSAN_OPTIONS": "print_stacktrace=1",
     "TSAN_OPTIONS": "halt_on_error=1",
 }
-TSAN_TARGETS = ("unit_tests", "hostile_tests", "storage_tests", "contract_tests", "sim_tests")
+TSAN_TARGETS = ("unit_tests", "storage_tests", "contract_tests")  # the others' tests are turned by one thread
 
 FUZZER = re.compile(r"^(\w+): (\d+ inputs, nothing found|FOUND)", re.MULTILINE)
 GTEST_CASE = re.compile(r"^\[ +(OK|SKIPPED|FAILED) +\] (\S+?)(?:, where .*)? \(\d+ ms\)$")

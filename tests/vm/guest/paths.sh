@@ -83,7 +83,7 @@ ln -sf /tmp/two /tmp/disk
 kill -KILL "$server_pid"
 wait "$server_pid" || true
 pair_start_server "$@"
-refused() { rnbd-client list --json | grep -q 'another disk came back'; }
+refused() { rnbd-client list --json | grep 'another disk came back' > /dev/null; }
 vm_wait_until 30 refused
 ! dd if=/dev/zero of="$marked" bs=4k count=1 oflag=direct 2> "$RESULTS/dd.log" || vm_fail "another disk was written to"
 dd if="$node" of=/dev/null bs=4k count=1 iflag=direct status=none

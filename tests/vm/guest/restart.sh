@@ -15,7 +15,7 @@ vm_load_modules brd,rd_nr=1,rd_size=65536
 pair_start "$@"
 node=$(pair_map server=ip:10.9.0.1 device_path=/dev/ram0)
 fio --name=restart --filename="$node" --direct=1 --ioengine=libaio --iodepth=16 --numjobs=2 --size=16M \
-    --offset_increment=16M --rw=randwrite --bsrange=4k-128k --verify=crc32c --verify_fatal=1 --time_based --runtime=40 \
+    --offset_increment=16M --rw=randwrite --bsrange=4k-128k --verify=crc32c --verify_fatal=1 --time_based --runtime=1000 \
     --verify_backlog=64 --output="$RESULTS/fio.log" &
 fio_pid=$!
 
@@ -33,7 +33,11 @@ for signal in TERM KILL; do
     before=$(reads)
     vm_wait_until 30 moved
 done
-wait "$fio_pid" || vm_fail "fio: $(tail -n 5 "$RESULTS/fio.log")"
+status=0
+kill -INT "$fio_pid"
+wait "$fio_pid" || status=$?
+((status == 128 || status == 0)) || vm_fail "fio ended with $status: $(tail -n 5 "$RESULTS/fio.log")"
+[[ $(grep -c 'err= *0' "$RESULTS/fio.log") == 2 ]] || vm_fail "fio saw errors: $(cat "$RESULTS/fio.log")"
 sync
 cmp "$node" /dev/ram0
 
