@@ -74,6 +74,11 @@ vm_cut_power() { # GUEST: have the host pull the other GUEST's plug; for the run
     vm_ask cut "$@"
 }
 
+vm_reset() { # GUEST: have the host press the other GUEST's reset button; its script starts again from the top
+    # Nobody there is told, as with a power cut; what its disks hold and /results and /shared are as they were.
+    vm_ask reset "$@"
+}
+
 # --- Modules ---------------------------------------------------------------------------------------------------------
 
 vm_load_modules() { # MODULE[,PARAMETER=VALUE…]…: modprobe each; for example: vm_load_modules nbd brd,rd_nr=2

@@ -104,6 +104,26 @@ linked() {
     vm_step "done"
 }
 
+boots_again() { # guest b writes down each of its lives
+    if [[ $GUEST == b ]]; then
+        if [[ ! -e /shared/lives ]]; then echo "first life" | dd of=/dev/vda conv=fsync status=none; fi
+        head -n 1 /dev/vda >> /shared/lives
+        vm_wait "never" 600
+    fi
+    local life
+    for life in 1 2; do
+        vm_wait_until 60 has_lived "$life"
+        vm_reset b
+    done
+    vm_wait_until 60 has_lived 3
+    [[ $(sort -u /shared/lives) == "first life" ]] || vm_fail "b found something else: $(< /shared/lives)"
+    fail_to vm_reset c
+}
+
+has_lived() { # TIMES
+    [[ -e /shared/lives && $(wc -l < /shared/lives) == "$1" ]]
+}
+
 carrier_gone() {
     [[ $(cat /sys/class/net/eth0/carrier) == 0 ]]
 }

@@ -169,6 +169,8 @@ class Bench:
                 guest.answer(f"{words[1]} {self._pause(*words[2:])}")
             elif len(words) == 3 and words[0] == "cut":
                 guest.answer(f"{words[1]} {self._cut_power(words[2])}")
+            elif len(words) == 3 and words[0] == "reset":
+                guest.answer(f"{words[1]} {self._reset(words[2])}")
             else:
                 self._say(f"guest {guest.name} asks for something unknown: {line}")
 
@@ -199,6 +201,18 @@ class Bench:
         self._say_verbose(f"guest {name}: power off")
         victim.exit_code = 0
         victim.kill()
+        return "ok"
+
+    def _reset(self, name: str) -> str:
+        victim = next((guest for guest in self._guests if guest.name == name), None)
+        if victim is None or victim.has_ended():
+            return "usage: GUEST, which runs"
+        self._say_verbose(f"guest {name}: reset")
+        try:
+            qmp.reset(self._results.path / name)
+        except BenchError as error:
+            return str(error)
+        victim.running = False
         return "ok"
 
     # --- How it went ---------------------------------------------------------------------------------------------
