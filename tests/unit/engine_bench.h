@@ -44,6 +44,11 @@ class ArrayDisk final : public RequestHandler {
 
   void run(ServerRequest& request) {
     const auto message = load<DiskMessage>(request.user_message());
+    if (message.block == UINT32_MAX) {
+      request.respond(EINVAL);  // as a server answers what says nothing
+      return;
+    }
+    ++executed;
     if (message.error != 0) {
       request.respond(static_cast<int>(message.error + 0));
       return;
@@ -69,6 +74,7 @@ class ArrayDisk final : public RequestHandler {
   std::deque<ServerRequest*> held;
   bool hold = false;
   std::size_t requests = 0;
+  std::size_t executed = 0;  ///< of them
 };
 
 class Server final : public ServerSessionEvents {

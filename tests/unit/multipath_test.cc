@@ -187,6 +187,40 @@ TEST_P(Multipath, ASecondCopyWaitsForTheFirst) {
   release_all();
 }
 
+// Were its permit free any earlier, the first copy's data would meet the next request in the chunk.
+TEST_P(Multipath, AnAbandonedRequestOfALostPathKeepsItsPermitUntilTheServerHasEndedIt) {
+  submit_held(8);
+  for (const std::size_t queue : {0U, 1U}) one_.session.queue(queue).abandon(one_);
+  bench_.break_line(0);
+  ASSERT_TRUE(wait([&] { return path(0).stats().failovers == 4; }));
+  bench_.idle();
+  EXPECT_EQ(one_.session.permits_in_use(), 8U);
+  run_held();
+  ASSERT_TRUE(wait([&] { return one_.session.permits_in_use() == 0; }));
+  EXPECT_EQ(server_.disk.executed, 8U) << "what was given up was done again";
+  EXPECT_EQ(one_.finished, 0U);
+}
+
+TEST_P(Multipath, SoDoesOneThatIsAbandonedWhileItWaitsForAPath) {
+  submit_held(8);
+  bench_.cut(0);
+  bench_.cut(1);
+  ASSERT_TRUE(wait([&] { return one_.downs == 1; }));
+  one_.submit(0, Direction::Write, 8, std::byte{9});
+  bench_.pass(seconds(3));
+  for (const std::size_t queue : {0U, 1U}) one_.session.queue(queue).abandon(one_);
+  EXPECT_EQ(one_.session.permits_in_use(), 8U) << "only one was never sent";
+  bench_.heal(1);
+  ASSERT_TRUE(wait([&] { return one_.ups == 2; }));
+  bench_.idle();
+  EXPECT_GT(one_.session.permits_in_use(), 0U);
+  run_held();
+  ASSERT_TRUE(wait([&] { return one_.session.permits_in_use() == 0; }));
+  EXPECT_EQ(server_.disk.executed, 8U) << "what was given up was done again";
+  EXPECT_EQ(one_.finished, 0U);
+  bench_.heal(0);
+}
+
 TEST_P(Multipath, ASilentPathIsLostAndFenced) {
   submit_held(8);
   bench_.cut(0);  // nobody is told, and the server goes on believing in the path

@@ -321,7 +321,7 @@ void ClientSession::close(Executor::Task done) {
 }
 
 void ClientSession::finish_closing() {
-  on_each_queue([](std::size_t, SessionQueue& queue) { queue.worker().remove(queue); },
+  on_each_queue([](std::size_t, SessionQueue& queue) { queue.end(); },
                 [this] {
                   RNBD_ASSERT(core_ == nullptr || core_->permits.in_use() == 0);
                   std::exchange(on_closed_, nullptr)();

@@ -10,6 +10,16 @@ namespace {
 
 constexpr std::size_t kExpectedWaiters = limits::kMaxDevicesPerSession;
 
+/// What is left of a request that was abandoned while a server may still execute it: its permit is
+/// free when this is answered, for which a server waits for the end of the first copy. It must not
+/// do anything, and it must not touch what the first copy uses of the chunk: so it is as long, has
+/// no data to send, and says nothing that a server understands.
+void make_void(ClientRequest& request) {
+  request.owner = nullptr;
+  request.direction = Direction::Read;
+  request.user_message.fill(std::byte{0xff});
+}
+
 }  // namespace
 
 SessionQueue::SessionQueue(std::uint32_t index, SessionCore& core, WorkerContext& worker)
@@ -45,11 +55,8 @@ std::uint32_t SessionQueue::send_again(std::size_t path) {
     if (sent_on_[permit] != path) continue;
     sent_on_[permit] = kNotSent;
     const auto id = static_cast<PermitId>(permit);
-    if (core_.request(id).owner == nullptr) {
-      release({&id, 1});
-    } else {
-      again.push_back(id);
-    }
+    if (core_.request(id).owner == nullptr) make_void(core_.request(id));
+    again.push_back(id);
   }
   lane.in_flight.store(0, std::memory_order_relaxed);
   // In front: they have waited longest.
@@ -107,6 +114,7 @@ void SessionQueue::submit(PermitId permit, Direction direction, std::uint32_t da
   ClientRequest& request = core_.request(permit);
   request.owner = &owner;
   request.life = life_;
+  request.sent = false;
   request.direction = direction;
   request.data_length = data_length;
   request.user_length = static_cast<std::uint16_t>(user_message.size());
@@ -134,12 +142,13 @@ bool SessionQueue::send(PermitId permit) {
   Lane* const lane = pick();
   if (lane == nullptr) return false;
   ClientRequest& request = core_.request(permit);
-  if (request.life != life_) {
+  if (request.life != life_ && request.owner != nullptr) {
     request.owner->on_request_renewed(permit,
                                       std::span(request.user_message).first(request.user_length));
     request.life = life_;
   }
   lane->connection->send(core_, permit);
+  request.sent = true;
   sent_on_[permit] = lane->index;
   lane->count(+1);
   return true;
@@ -172,11 +181,19 @@ void SessionQueue::abandon(RequestOwner& owner) {
     if (request.owner == &owner) request.owner = nullptr;
   }
   std::erase_if(waiting_, [&](PermitId permit) {
-    if (core_.request(permit).owner != &owner) return false;
-    core_.request(permit).owner = nullptr;
-    release({&permit, 1});
-    return true;
+    ClientRequest& request = core_.request(permit);
+    if (request.owner != &owner) return false;
+    make_void(request);
+    if (!request.sent) release({&permit, 1});
+    return !request.sent;
   });
+}
+
+void SessionQueue::end() {
+  for (const PermitId permit : waiting_) RNBD_ASSERT(core_.request(permit).owner == nullptr);
+  release(waiting_);
+  waiting_.clear();
+  worker_.remove(*this);
 }
 
 QueueCounters SessionQueue::counters() const {

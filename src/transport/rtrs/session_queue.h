@@ -45,14 +45,17 @@ class SessionQueue final : public RequestChannel, public PermitSleeper, public P
   /// The connection is gone, and with it all access to buffers.
   void disconnect(std::size_t path);
 
-  /// Nor will the server see anything more of it: what it had not answered is sent again. Returns
-  /// how many requests that were.
+  /// Nor will the server see anything more of it: what it had not answered is sent again; of what
+  /// was abandoned so much that the server says when it is over. Returns how many that were.
   std::uint32_t send_again(std::size_t path);
 
   /// Lets requests out. `new_life`: the server knows nothing of what was sent before, so that
   /// requests are renewed by their owners first.
   void open_gate(bool new_life);
   void close_gate() { gate_open_ = false; }
+
+  /// The session has ended, at the server too, and all requests have been abandoned.
+  void end();
 
   [[nodiscard]] QueueCounters counters() const;
   [[nodiscard]] WorkerContext& worker() { return worker_; }
