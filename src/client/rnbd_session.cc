@@ -109,7 +109,7 @@ void RnbdSession::on_path_state(const rtrs::PathKeeper& path) {
   if (path.connected()) {
     log::info("session {}: path {} -> {} is {}", name(), path.local_address(), to,
               path.draining() ? "being drained" : "connected");
-  } else if (path.state() == rtrs::KeeperState::Closing && !path.ending()) {
+  } else if (path.state() == rtrs::KeeperState::Closing && !path.ending() && !path.made_way()) {
     log::warn("session {}: path to {}: {}", name(), to, path.last_error());
   }
 }

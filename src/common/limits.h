@@ -44,7 +44,7 @@ inline constexpr std::chrono::seconds kHalfOpenTimeout{30};  ///< server: from f
 inline constexpr std::chrono::milliseconds kReconnectTimeoutMin{1000};  ///< of an attempt
 inline constexpr std::chrono::milliseconds kReconnectTimeoutMax{5000};
 inline constexpr std::chrono::milliseconds kReconnectDelayMin{50};
-inline constexpr std::chrono::milliseconds kReconnectDelayMax{1000};
+inline constexpr std::chrono::milliseconds kReconnectDelayMax{500};
 
 /// How long a server keeps the chunks of a session whose client was lost.
 inline constexpr std::chrono::seconds kKeepMemory{10};

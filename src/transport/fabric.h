@@ -231,7 +231,7 @@ class Fabric {
                                                    ListenerEvents& events) = 0;
 
   /// From now on `call` is called, on the control thread, when a port of this host has come up or
-  /// got an address: what could not be reached before may be reached now.
+  /// got an address, or a silent host answers: what could not be reached before may be reached now.
   virtual void on_link_up(std::function<void()> call) = 0;
 };
 

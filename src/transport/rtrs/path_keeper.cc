@@ -192,11 +192,12 @@ void PathKeeper::on_path_connected() {
 
 void PathKeeper::on_path_lost(const Error& error) {
   const bool was_up = state_ == KeeperState::Connected;
-  if (error.code != EAGAIN) last_error_ = describe(error);
+  made_way_ = error.code == EAGAIN;
+  if (!made_way_) last_error_ = describe(error);
   move_to(KeeperState::Closing);
   if (was_up) {
     unanswered_ = true;
-  } else if (error.code != EAGAIN) {
+  } else if (!made_way_) {
     ++failed_;
   }
   // One that does not answer at all may be slow: it gets more time. One that refuses is there.
@@ -207,7 +208,7 @@ void PathKeeper::on_path_lost(const Error& error) {
   if (std::exchange(draining_, false)) {
     drained_.reset();
     settle({});
-  } else if (error.code != EAGAIN) {
+  } else if (!made_way_) {
     settle(fail(error));
   }
   again_ = owner_.on_lost(*this, error, was_up);

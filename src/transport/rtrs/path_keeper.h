@@ -122,6 +122,8 @@ class PathKeeper final : private PathEvents {
   [[nodiscard]] const std::string& local_address() const { return local_address_; }
   [[nodiscard]] const std::string& peer_address() const { return peer_address_; }
   [[nodiscard]] const std::string& last_error() const { return last_error_; }
+  /// The last life was ended for the sake of the next, and not by an error.
+  [[nodiscard]] bool made_way() const { return made_way_; }
   [[nodiscard]] std::uint32_t reconnects() const { return reconnects_; }
   [[nodiscard]] std::uint32_t failed_attempts() const { return failed_; }  ///< in a row
   [[nodiscard]] bool lost_in_info() const { return life_ != nullptr && life_->lost_in_info(); }
@@ -172,6 +174,7 @@ class PathKeeper final : private PathEvents {
   bool needs_fence_ = true;
   bool may_create_ = false;
   bool was_up_ = false;
+  bool made_way_ = false;
   std::uint16_t attempts_ = 0;
   std::uint32_t failed_ = 0;
   std::uint32_t reconnects_ = 0;

@@ -88,6 +88,8 @@ Result<std::unique_ptr<VerbsEndpoint>> VerbsEndpoint::dial(Core& core,
   std::unique_ptr<VerbsEndpoint> endpoint(new VerbsEndpoint(core, State::Resolving));
   endpoint->events_ = &events;
   endpoint->where_ = std::move(where);
+  endpoint->source_ = source;
+  endpoint->destination_ = destination;
   auto id = (*channel)->make_id(destination.port_space(), *endpoint);
   if (!id) return fail(std::move(id.error()));
   endpoint->id_ = std::move(*id);
@@ -143,6 +145,7 @@ void VerbsEndpoint::enter(State next) {
   RNBD_ASSERT(may_follow(state_, next));
   state_ = next;
   deadline_ = kNever;
+  watch_.reset();
   if (next == State::Connecting) deadline_ = Clock::now() + kConnectTimeout;
   if (next == State::Disconnecting) deadline_ = Clock::now() + kDisconnectTimeout;
   core_.connections().reschedule();
@@ -171,6 +174,7 @@ Status VerbsEndpoint::connect(std::span<const std::byte> private_data) {
     return fail(code, fmt::format("cannot connect to {} (rdma_connect)", where_));
   }
   enter(State::Connecting);
+  watch_ = std::make_unique<HostWatch>(core_, source_, *destination_, where_);
   return {};
 }
 

@@ -18,6 +18,7 @@
 #include "transport/fabric.h"
 #include "transport/verbs/address.h"
 #include "transport/verbs/core.h"
+#include "transport/verbs/knock.h"
 #include "transport/verbs/queue.h"
 
 namespace rnbd::transport::verbs {
@@ -94,6 +95,9 @@ class VerbsEndpoint final : public Endpoint, private CmSink, QueueEvents, Connec
   State state_;
   EndpointEvents* events_ = nullptr;
   std::string where_;  ///< who is dialled, for messages
+  std::optional<CmAddress> source_;
+  std::optional<CmAddress> destination_;  ///< of who is dialled
+  std::unique_ptr<HostWatch> watch_;      ///< while Connecting
   TimePoint deadline_ = kNever;
   VerbsDevice* device_ = nullptr;
   CmId id_;

@@ -9,46 +9,18 @@
 set -euo pipefail
 source "$VM_LIB"
 source "$(dirname "$0")/pair.sh"
+source "$(dirname "$0")/load.sh"
 
 rounds=${1:-2}
 seed=${2:-1}
 RANDOM=$seed
 faults=("${@:3}")
 ((${#faults[@]})) || faults=(kill_client kill_server pause_client pause_server upgrade_client restart_server)
-stalls=$RESULTS/stalls
 
 daemon_pid() { # of the daemon, not of its keeper
     local pid=
     read -r pid _ < "/proc/$client_pid/task/$client_pid/children" || [[ -n $pid ]] # there is no newline
     echo "$pid"
-}
-
-completed() { # sets done_now: requests that the device has answered
-    local fields
-    read -r -a fields < "/sys/block/${node#/dev/}/stat"
-    done_now=$((fields[0] + fields[4]))
-}
-
-now_ms() { # sets now
-    now=$((${EPOCHREALTIME/./} / 1000))
-}
-
-until_moves() { # NAME: waits until the device answers again, and notes how long that took
-    local name=$1 begin before now done_now
-    now_ms; begin=$now
-    completed; before=$done_now
-    while completed; ((done_now <= before + 8)); do
-        now_ms
-        ((now - begin < 30000)) || vm_fail "$name: no request was answered in 30 s: $(rnbd-client path list)"
-        sleep 0.01
-    done
-    now_ms
-    echo "$name $((now - begin))" >> "$stalls"
-}
-
-a_moment() { # SECONDS: sleeps for up to them, at random
-    local ms=$((RANDOM % ($1 * 1000)))
-    sleep "$((ms / 1000)).$(printf '%03d' $((ms % 1000)))"
 }
 
 until_dead() { # PID
@@ -105,26 +77,6 @@ pause_server() {
 
 # --- Who uses the devices ---------------------------------------------------------------------------------------------
 
-verified_fio() { # NAME FILE OPTION…: in the background, until stop_fio
-    fio --name="$1" --filename="$2" --direct=1 --ioengine=libaio --rw=randrw --bsrange=4k-128k --verify=crc32c \
-        --verify_fatal=1 --verify_backlog=128 --time_based --runtime=100000 "${@:3}" --output="$RESULTS/fio-$1.log" &
-    fio_pids+=($!)
-}
-
-stop_fio() { # told to stop it exits with 128, whatever else it says
-    local pid status
-    for pid in "${fio_pids[@]}"; do
-        status=0
-        kill -INT "$pid"
-        wait "$pid" || status=$?
-        ((status == 128 || status == 0)) || vm_fail "fio ended with $status: $(cat "$RESULTS"/fio-*.log)"
-    done
-    ! grep -hE 'verify:|err= *[1-9]' "$RESULTS"/fio-*.log || vm_fail "fio saw errors"
-    grep -qE 'err= *0' "$RESULTS"/fio-*.log || vm_fail "fio says nothing"
-    fio_pids=()
-}
-
-moved() { completed; ((done_now > 200)); }
 nothing_in_flight() {
     rnbd-client path list --json | python3 -c '
 import json, sys
@@ -145,7 +97,6 @@ shape() { # INPUT_MODE PATH…
     mount "$node" /mnt/rnbd
     local fs_node=$node
     node=$(pair_map sessname=soak "${@:2}" device_path=/dev/ram0 "input_mode=$1")
-    fio_pids=()
     verified_fio "raw-$1" "$node" --numjobs=4 --iodepth=32 --size=16M --offset_increment=16M
     verified_fio "fs-$1" /mnt/rnbd/file --iodepth=4 --size=16M --fsync=16
     vm_wait_until 60 moved
@@ -159,8 +110,7 @@ shape() { # INPUT_MODE PATH…
     done
 
     stop_fio
-    ! dmesg | grep -E 'nbd[0-9]+: (Double|Unexpected|Suspicious|Command|Wrong|Receive|Send|Dead)|I/O error' ||
-        vm_fail "the kernel saw nonsense"
+    kernel_saw_no_error
     umount /mnt/rnbd
     fsck.ext4 -fn "$fs_node" > "$RESULTS/fsck.log" || vm_fail "$(cat "$RESULTS/fsck.log")"
     sync
@@ -186,12 +136,6 @@ shape rq path=ip:10.9.0.1
 shape mq path=ip:10.9.0.1 'path=ip:[fd09::1]'
 pair_stop
 vm_step "stalls in ms, from where the daemon could work again"
-sort "$stalls" | python3 -c '
-import itertools, sys
-lines = (line.split() for line in sys.stdin)
-for name, of_name in itertools.groupby(lines, key=lambda line: line[0]):
-    taken = sorted(int(ms) for _, ms in of_name)
-    at = {part: taken[min(len(taken) - 1, len(taken) * part // 100)] for part in (50, 90)}
-    print(f"{name:16} {len(taken):4} times, least {taken[0]:6}, half below {at[50]:6}, 90 % below {at[90]:6}, most {taken[-1]:6}")'
+say_stalls
 pair_no_errors_logged
 vm_step "done"
