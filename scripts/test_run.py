@@ -31,7 +31,8 @@ SANITIZERS = {
     "UBSAN_OPTIONS": "print_stacktrace=1",
     "TSAN_OPTIONS": "halt_on_error=1",
 }
-TSAN_TARGETS = ("unit_tests", "storage_tests", "contract_tests")  # the others' tests are turned by one thread
+GTEST_PROGRAMS = ("unit_tests", "hostile_tests", "storage_tests", "contract_tests", "sim_tests")
+TSAN_PROGRAMS = ("unit_tests", "storage_tests", "contract_tests")  # the others' tests are turned by one thread
 
 FUZZER = re.compile(r"^(\w+): (\d+ inputs, nothing found|FOUND)", re.MULTILINE)
 GTEST_CASE = re.compile(r"^\[ +(OK|SKIPPED|FAILED) +\] (\S+?)(?:, where .*)? \(\d+ ms\)$")
@@ -195,19 +196,32 @@ def _signal_group(process: subprocess.Popen, number: int) -> None:
 
 def build(run: Run, preset: str, targets: tuple[str, ...] = (), aside: bool = False) -> bool:
     # Sources that are joined take half of the time, and names of variables for a debugger a third of the rest.
-    words = f"cmake --preset {preset} -DCMAKE_UNITY_BUILD=ON -DCMAKE_CXX_FLAGS_RELWITHDEBINFO='-O2 -g1 -DNDEBUG'"
+    words = f"cmake --preset {preset} -DCMAKE_UNITY_BUILD=ON -DCMAKE_UNITY_BUILD_BATCH_SIZE=16"
+    words += " -DCMAKE_CXX_FLAGS_RELWITHDEBINFO='-O2 -g1 -DNDEBUG'"
     words += f" && cmake --build --preset {preset}"
     if targets:
         words += f" --target {' '.join(targets)}"
     return run.step(f"build {preset}", [*(ASIDE if aside else ()), "bash", "-c", words], BUILD_SECONDS)
 
 
-def here(run: Run, preset: str) -> None:
-    """All tests that need no guest, by ctest."""
+def by_ctest(run: Run, preset: str, without: str = "vm") -> None:
+    """The tests that need no guest, each in a process of its own, but for those with the labels `without`."""
     report = LOGS / f"ctest-{preset}.xml"
     report.unlink(missing_ok=True)
-    command = ["ctest", "--preset", preset, "-LE", "vm", "-j", os.cpu_count(), "--output-junit", report]
+    command = ["ctest", "--preset", preset, "-LE", without, "-j", os.cpu_count(), "--output-junit", report]
     run.step(f"tests {preset}", command, TEST_SECONDS, lambda _: read_ctest(report) if report.exists() else Cases())
+
+
+def by_program(run: Run, preset: str, program: str, aside: bool = False) -> None:
+    """All tests of one program in one process: with sanitizers a process takes longer to start than most tests."""
+    command = [*(ASIDE if aside else ()), f"build/{preset}/bin/{program}"]
+    run.step(f"{preset} {program}", command, TEST_SECONDS, read_log)
+
+
+def with_sanitizers(run: Run) -> None:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(lambda program: by_program(run, "asan", program), GTEST_PROGRAMS))
+    by_ctest(run, "asan", without="vm|gtest")
 
 
 def guests(run: Run, built: dict[str, bool], machines: int) -> None:
@@ -227,9 +241,9 @@ def guests(run: Run, built: dict[str, bool], machines: int) -> None:
 
 def threads_and_foreign_bytes(run: Run) -> None:
     """ThreadSanitizer and the fuzzers."""
-    if build(run, "tsan", TSAN_TARGETS, aside=True):
-        for each in TSAN_TARGETS:
-            run.step(f"tsan {each}", [*ASIDE, f"build/tsan/bin/{each}"], TEST_SECONDS, read_log)
+    if build(run, "tsan", TSAN_PROGRAMS, aside=True):
+        for each in TSAN_PROGRAMS:
+            by_program(run, "tsan", each, aside=True)
     else:
         run.cannot("tests tsan", "its build failed")
     run.step("fuzz", [*ASIDE, "scripts/fuzz.py", "--seconds", FUZZ_SECONDS], BUILD_SECONDS, read_fuzzers)
@@ -248,13 +262,13 @@ def everything(run: Run, fast: bool) -> None:
             kernels = background.submit(run.step, "guest kernels", ["bash", "-c", words], BUILD_SECONDS)
         built = {"release": build(run, "release")}
         if built["release"]:
-            here(run, "release")
+            by_ctest(run, "release")
         else:
             run.cannot("tests release", "its build failed")
         run.step("format and tidy", ["scripts/tidy.sh"], TEST_SECONDS, lambda _: Cases())
         built["asan"] = build(run, "asan")
         if built["asan"]:
-            here(run, "asan")
+            with_sanitizers(run)
         else:
             run.cannot("tests asan", "its build failed")
         with_guests = kernels is not None and kernels.result()

@@ -23,7 +23,7 @@ constexpr seconds kFreePatience{30};
 constexpr milliseconds kForcedPatience{2000};
 /// udev and the like look into a device for a moment after it appeared.
 constexpr milliseconds kPasserbyPatience{2000};
-constexpr milliseconds kLookAgain{50};
+constexpr milliseconds kAskAgain{50};
 constexpr seconds kUdevPatience{5};
 /// The clock by which files are stamped stands still for so long.
 constexpr milliseconds kFileClockTick{20};
@@ -73,7 +73,7 @@ Result<UniqueFd> claim(const NbdSysfs& sysfs) {
     if (!passing || std::chrono::steady_clock::now() > deadline) {
       return fail(EBUSY, fmt::format("{} is in use: {}", sysfs.node(), users->describe()));
     }
-    std::this_thread::sleep_for(kLookAgain);
+    std::this_thread::sleep_for(kAskAgain);
   }
 }
 

@@ -13,12 +13,6 @@
 namespace rnbd::contract {
 namespace {
 
-class Nobody final : public transport::ListenerEvents {
- public:
-  void on_connect_request(std::unique_ptr<transport::Endpoint>,
-                          std::span<const std::byte>) override {}
-};
-
 /// "ip:10.9.0.1" for each IPv4 address, then for each IPv6 address that needs no interface.
 std::vector<std::string> own_addresses() {
   ifaddrs* all = nullptr;

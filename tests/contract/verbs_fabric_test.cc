@@ -34,12 +34,6 @@ using transport::verbs::VerbsFabric;
 
 constexpr std::uint16_t kPort = kVerbsPort;
 
-class Nobody final : public transport::ListenerEvents {
- public:
-  void on_connect_request(std::unique_ptr<transport::Endpoint>,
-                          std::span<const std::byte>) override {}
-};
-
 /// An address of this host behind which there is an adapter.
 Result<std::string> adapters_address(VerbsFabric& fabric) {
   Nobody nobody;

@@ -4,7 +4,6 @@
 
 #include <array>
 #include <cerrno>
-#include <numeric>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -17,14 +16,7 @@ namespace {
 
 using Arrival = NbdSocket::Arrival;
 using test::FakeNbdKernel;
-
-std::vector<std::byte> pattern(std::size_t length, unsigned seed = 1) {
-  std::vector<std::byte> bytes(length);
-  for (std::size_t i = 0; i < length; ++i) {
-    bytes[i] = static_cast<std::byte>((i * 31 + i / 251 + seed * 7) & 0xff);
-  }
-  return bytes;
-}
+using test::pattern;
 
 class NbdSocketTest : public testing::Test, public NbdSocketEvents {
  protected:
@@ -205,7 +197,7 @@ TEST_F(NbdSocketTest, StreamMayBeCutAtEveryByte) {
 }
 
 TEST_F(NbdSocketTest, NeverReadsBeyondTheTarget) {
-  const auto data = pattern(1024);
+  const auto data = pattern(1024, 1);
   kernel_->write(0, data);
   kernel_->write(1, data);
   kernel_->pump();
@@ -226,7 +218,7 @@ TEST_F(NbdSocketTest, NeverReadsBeyondTheTarget) {
 
 TEST_F(NbdSocketTest, GarbageEndsTheSocketForGood) {
   kernel_->read(0, 512);
-  kernel_->put(pattern(28));
+  kernel_->put(pattern(28, 1));
   kernel_->read(0, 512);
   kernel_->pump();
   NbdRequest request;
@@ -349,7 +341,7 @@ TEST_F(NbdSocketTest, DroppedRepliesAreAllTold) {
 }
 
 TEST_F(NbdSocketTest, SlotsAreUsedAgainForALongTime) {
-  auto data = pattern(4096);
+  auto data = pattern(4096, 1);
   for (std::uint32_t turn = 0; turn < 2000; ++turn) {
     const auto tag = kernel_->read(turn, 4096);
     kernel_->pump();

@@ -16,17 +16,6 @@
 
 namespace rnbd::test {
 
-/// Bytes that differ from those of any other seed.
-inline std::vector<std::byte> pattern(std::size_t length, std::uint64_t seed) {
-  std::vector<std::byte> bytes(length);
-  std::uint64_t state = seed * 0x9e3779b97f4a7c15 + 1;
-  for (std::size_t i = 0; i < length; ++i) {
-    if (i % 8 == 0) state ^= state << 13, state ^= state >> 7, state ^= state << 17;
-    bytes[i] = static_cast<std::byte>(state >> (8 * (i % 8)));
-  }
-  return bytes;
-}
-
 inline constexpr std::uint32_t kDiscardSectors = 256;
 inline constexpr std::uint32_t kZeroSectors = 128;
 

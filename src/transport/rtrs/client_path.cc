@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -13,14 +14,13 @@
 namespace rnbd::rtrs {
 namespace {
 
-struct Move {
-  PathState from;
-  PathState to;
-};
-constexpr std::array kLegalMoves = {
-    Move{PathState::Connecting, PathState::Info},    Move{PathState::Info, PathState::Connected},
-    Move{PathState::Connecting, PathState::Closing}, Move{PathState::Info, PathState::Closing},
-    Move{PathState::Connected, PathState::Closing},  Move{PathState::Closing, PathState::Closed},
+constexpr std::array kClientMoves = {
+    std::pair{PathState::Connecting, PathState::Info},
+    std::pair{PathState::Info, PathState::Connected},
+    std::pair{PathState::Connecting, PathState::Closing},
+    std::pair{PathState::Info, PathState::Closing},
+    std::pair{PathState::Connected, PathState::Closing},
+    std::pair{PathState::Closing, PathState::Closed},
 };
 
 constexpr std::size_t info_response_size(std::uint32_t queue_depth) {
@@ -51,7 +51,7 @@ ClientPath::~ClientPath() { RNBD_ASSERT(connections_.empty() || state_ == PathSt
 
 void ClientPath::move_to(PathState next) {
   RNBD_ASSERT(std::ranges::any_of(
-      kLegalMoves, [&](const Move& move) { return move.from == state_ && move.to == next; }));
+      kClientMoves, [&](const auto& move) { return move == std::pair{state_, next}; }));
   state_ = next;
 }
 

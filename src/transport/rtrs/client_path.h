@@ -18,7 +18,7 @@
 
 namespace rnbd::rtrs {
 
-/// In life order. A path only ever moves forward; what may follow what: kLegalMoves.
+/// In life order. A path only ever moves forward; what may follow what: kClientMoves.
 enum class PathState : std::uint8_t {
   Connecting,  ///< connections come up, 0 first
   Info,        ///< all are up; INFO_REQ is on its way

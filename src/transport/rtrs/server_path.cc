@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -14,18 +15,14 @@
 namespace rnbd::rtrs {
 namespace {
 
-struct Move {
-  ServerPathState from;
-  ServerPathState to;
-};
-constexpr std::array kLegalMoves = {
-    Move{ServerPathState::Connecting, ServerPathState::Binding},
-    Move{ServerPathState::Binding, ServerPathState::Connected},
-    Move{ServerPathState::Connecting, ServerPathState::Closing},
-    Move{ServerPathState::Binding, ServerPathState::Closing},
-    Move{ServerPathState::Connected, ServerPathState::Closing},
-    Move{ServerPathState::Closing, ServerPathState::Draining},
-    Move{ServerPathState::Draining, ServerPathState::Closed},
+constexpr std::array kServerMoves = {
+    std::pair{ServerPathState::Connecting, ServerPathState::Binding},
+    std::pair{ServerPathState::Binding, ServerPathState::Connected},
+    std::pair{ServerPathState::Connecting, ServerPathState::Closing},
+    std::pair{ServerPathState::Binding, ServerPathState::Closing},
+    std::pair{ServerPathState::Connected, ServerPathState::Closing},
+    std::pair{ServerPathState::Closing, ServerPathState::Draining},
+    std::pair{ServerPathState::Draining, ServerPathState::Closed},
 };
 
 std::size_t info_bytes(const ServerParameters& parameters) {
@@ -58,7 +55,7 @@ ServerPath::~ServerPath() { RNBD_ASSERT(holding_ == 0 && busy_ == 0); }
 
 void ServerPath::move_to(ServerPathState next) {
   RNBD_ASSERT(std::ranges::any_of(
-      kLegalMoves, [&](const Move& move) { return move.from == state_ && move.to == next; }));
+      kServerMoves, [&](const auto& move) { return move == std::pair{state_, next}; }));
   state_ = next;
 }
 
