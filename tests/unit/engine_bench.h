@@ -130,13 +130,15 @@ class Client final : public SessionEvents, public RequestOwner, public PermitWai
   /// `paths`: over as many adapters. `resumed`: of a client of that name which is no more.
   Client(sim::Network& fabric, sim::ManualControl& on, const std::string& name,
          std::size_t paths = 1, PathPolicy policy = PathPolicy::MinInflight,
-         std::optional<ResumedSession> resumed = {})
+         std::optional<ResumedSession> resumed = {},
+         SessionCore::MakeMemory make_memory = MemoryBlock::map)
       : control(on),
         session(fabric.host(name), control, {&workers[0], &workers[1]},
                 {.name = name,
                  .paths = specs(fabric, name, paths),
                  .session_uuid = uuid(name, 1),
                  .policy = policy,
+                 .make_memory = std::move(make_memory),
                  .resumed = std::move(resumed)},
                 *this) {}
 

@@ -139,6 +139,48 @@ TEST_P(Multipath, ASuccessorSendsNothingUntilTheServerHasEndedAllFormerLives) {
   release_all();
 }
 
+// What a killed process had under way and no journal speaks of, a partition table that was being
+// read, say: its successor must not use the chunk before the server has done with it.
+TEST_P(Multipath, ASuccessorLeavesChunksAloneThatTheServerStillUses) {
+  server_.disk.hold = true;
+  PermitPool::Word used = 0;
+  for (std::uint32_t i = 0; i < 8; ++i) {
+    used |= PermitPool::Word{1} << one_.submit(i % 2, Direction::Write, i, std::byte{1});
+  }
+  ASSERT_TRUE(bench_.until([&] { return server_.disk.held.size() == 8; }));
+  const auto memory_left_behind = [used](std::size_t bytes) {
+    auto memory = MemoryBlock::map(bytes);
+    store(memory->bytes().last(4096), used, 0);  // the bitmap has a page behind the buffers
+    return memory;
+  };
+  sim::ManualControl control;
+  Client next(bench_.fabric, control, "one", 2, PathPolicy::MinInflight,
+              ResumedSession{.parameters = server_.parameters(), .held_permits = {}},
+              memory_left_behind);
+  const auto contexts = {&server_.control.context(), &server_.workers[0], &server_.workers[1],
+                         &control.context(),         &next.workers[0],    &next.workers[1]};
+  const auto until = [&](const std::function<bool()>& condition) {
+    for (int i = 0; i < 600; ++i) {
+      if (sim::run_until(condition, contexts, bench_.fabric)) return true;
+      sim::advance(milliseconds(10), contexts);
+    }
+    return condition();
+  };
+  ASSERT_TRUE(next.session.start());
+  ASSERT_TRUE(until([&] { return next.ups == 1; }));
+  sim::run_until([] { return false; }, contexts, bench_.fabric);
+  EXPECT_EQ(next.session.permits_in_use(), 8U);
+  run_held();
+  ASSERT_TRUE(until([&] { return next.session.permits_in_use() == 0; }));
+  EXPECT_EQ(server_.disk.executed, 8U);
+
+  bool closed = false;
+  next.session.close([&] { closed = true; });
+  ASSERT_TRUE(until([&] { return closed; }));
+  ASSERT_TRUE(wait([&] { return one_.finished == 8; }));  // it was not killed, after all
+  release_all();
+}
+
 TEST_P(Multipath, ALostPathsRequestsGoOnOverTheOther) {
   submit_held(8);
   bench_.break_line(0);

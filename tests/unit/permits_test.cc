@@ -2,6 +2,7 @@
 // The pool of permits: who gets one, who waits, who is woken.
 #include "transport/rtrs/permits.h"
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <set>
@@ -37,6 +38,19 @@ TEST(Permits, ARefusalTakesNone) {
   const auto some = take(pool, 1, 5);
   EXPECT_TRUE(take(pool, 1, 4).empty());
   EXPECT_EQ(pool.in_use(), 5U);
+}
+
+TEST(Permits, WhatOnePoolHasGivenOutAnotherOverTheSameBitmapKnows) {
+  std::vector<PermitPool::Word> bitmap(PermitPool::words(100));
+  PermitPool first(100, 3, bitmap);
+  const auto kept = take(first, 1, 10);
+  first.release(std::span(kept).first(4));
+  PermitPool second(100, 3, bitmap);
+  EXPECT_EQ(second.all_used(), std::vector(kept.begin() + 4, kept.end()));
+  EXPECT_EQ(second.in_use(), 6U);
+  for (const PermitId permit : take(second, 1, 90)) {
+    EXPECT_EQ(std::ranges::find(kept.begin() + 4, kept.end(), permit), kept.end());
+  }
 }
 
 TEST(Permits, BorrowsOnlyWhileNobodyStarves) {

@@ -9,6 +9,7 @@
 #include "common/assert.h"
 #include "common/countdown.h"
 #include "common/limits.h"
+#include "common/log.h"
 
 namespace rnbd::rtrs {
 
@@ -50,7 +51,7 @@ Status ClientSession::start() {
     return {};
   }
   if (Status created = create_core(settings_.resumed->parameters); !created) return created;
-  for (const PermitId permit : settings_.resumed->held_permits) core_->permits.claim(permit);
+  take_over_permits();
   was_up_ = true;
   for (const auto& path : paths_) {
     path->resume();
@@ -58,6 +59,18 @@ Status ClientSession::start() {
   }
   for (const auto& path : paths_) path->connect();
   return {};
+}
+
+/// Those of requests that go on are their queues'; any other that the former process had in use may
+/// stand for something that the server is still executing.
+void ClientSession::take_over_permits() {
+  const std::vector<PermitId>& held = settings_.resumed->held_permits;
+  std::vector<PermitId> others = core_->permits.all_used();
+  std::erase_if(others, [&](PermitId one) { return std::ranges::find(held, one) != held.end(); });
+  for (const PermitId permit : held) core_->permits.claim(permit);
+  if (others.empty()) return;
+  log::info("session {}: {} chunks are in doubt", settings_.name, others.size());
+  worker_of(0).post([this, others = std::move(others)] { queues_[0]->adopt(others); });
 }
 
 PathKeeper* ClientSession::first_connected() const {

@@ -129,6 +129,7 @@ class ClientSession final : private PathOwner {
   void on_ended(PathKeeper& path) override;
 
   Status create_core(const ServerParameters& parameters);
+  void take_over_permits();
   PathKeeper& add(PathSpec spec);
   [[nodiscard]] PathKeeper* first_connected() const;
   bool on_first_attempt_failed(PathKeeper& path, const Error& error);

@@ -17,11 +17,20 @@ constexpr std::uint64_t bits_between(std::uint32_t begin, std::uint32_t end) {
   return upto & ~((std::uint64_t{1} << begin) - 1);
 }
 
+constexpr std::uint64_t bit_of(PermitId permit) { return std::uint64_t{1} << permit % kWordBits; }
+
+std::atomic_ref<PermitPool::Word> word_of(std::span<PermitPool::Word> words, PermitId permit) {
+  return std::atomic_ref(words[permit / kWordBits]);
+}
+
 }  // namespace
 
-PermitPool::PermitPool(std::uint32_t depth, std::uint32_t shares)
-    : depth_(depth), used_((depth + kWordBits - 1) / kWordBits), shares_(shares) {
-  RNBD_ASSERT(depth > 1 && shares > 0);
+PermitPool::PermitPool(std::uint32_t depth, std::uint32_t shares, std::span<Word> bitmap)
+    : depth_(depth),
+      own_(bitmap.empty() ? words(depth) : 0),
+      used_(bitmap.empty() ? std::span(own_) : bitmap),
+      shares_(shares) {
+  RNBD_ASSERT(depth > 1 && shares > 0 && used_.size() == words(depth));
   const std::uint32_t queues = shares - 1;
   const std::uint32_t service =
       queues == 0 ? depth : std::min(kServicePermits, std::max(1U, depth / (2 * shares)));
@@ -54,9 +63,7 @@ bool PermitPool::acquire(std::uint32_t share, std::span<PermitId> permits) {
 
 void PermitPool::claim(PermitId permit) {
   RNBD_ASSERT(permit < depth_);
-  const std::uint64_t bit = std::uint64_t{1} << permit % kWordBits;
-  const std::uint64_t before = used_[permit / kWordBits].fetch_or(bit);
-  RNBD_ASSERT((before & bit) == 0);
+  word_of(used_, permit).fetch_or(bit_of(permit));
 }
 
 bool PermitPool::try_acquire(std::uint32_t share, std::span<PermitId> permits) {
@@ -80,10 +87,11 @@ std::size_t PermitPool::take(Range range, std::span<PermitId> permits) {
     const std::uint32_t word = at / kWordBits;
     const std::uint32_t base = word * kWordBits;
     const std::uint64_t mask = bits_between(at - base, std::min(range.end - base, kWordBits));
-    std::uint64_t used = used_[word].load();
+    const std::atomic_ref bits(used_[word]);
+    std::uint64_t used = bits.load();
     while (got < permits.size() && (~used & mask) != 0) {
       const auto bit = static_cast<std::uint32_t>(std::countr_zero(~used & mask));
-      if (used_[word].compare_exchange_weak(used, used | std::uint64_t{1} << bit)) {
+      if (bits.compare_exchange_weak(used, used | std::uint64_t{1} << bit)) {
         permits[got++] = static_cast<PermitId>(base + bit);
         used |= std::uint64_t{1} << bit;
       }
@@ -95,9 +103,8 @@ std::size_t PermitPool::take(Range range, std::span<PermitId> permits) {
 
 void PermitPool::release(std::span<const PermitId> permits) {
   for (const PermitId permit : permits) {
-    const std::uint64_t bit = std::uint64_t{1} << permit % kWordBits;
-    const std::uint64_t before = used_[permit / kWordBits].fetch_and(~bit);
-    RNBD_ASSERT((before & bit) != 0);
+    const std::uint64_t before = word_of(used_, permit).fetch_and(~bit_of(permit));
+    RNBD_ASSERT((before & bit_of(permit)) != 0);
   }
 }
 
@@ -130,8 +137,19 @@ std::uint32_t PermitPool::guaranteed(std::uint32_t share) const {
 
 std::uint32_t PermitPool::in_use() const {
   std::uint32_t count = 0;
-  for (const auto& word : used_) count += static_cast<std::uint32_t>(std::popcount(word.load()));
+  for (Word& word : used_) {
+    count += static_cast<std::uint32_t>(std::popcount(std::atomic_ref(word).load()));
+  }
   return count;
+}
+
+std::vector<PermitId> PermitPool::all_used() const {
+  std::vector<PermitId> result;
+  for (std::uint32_t i = 0; i < depth_; ++i) {
+    const auto permit = static_cast<PermitId>(i);
+    if ((word_of(used_, permit).load() & bit_of(permit)) != 0) result.push_back(permit);
+  }
+  return result;
 }
 
 }  // namespace rnbd::rtrs

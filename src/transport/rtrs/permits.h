@@ -17,13 +17,18 @@ namespace rnbd::rtrs {
 
 class PermitPool {
  public:
-  /// `depth` permits, 2 or more, for `shares` shares. Share 0 gets few.
-  PermitPool(std::uint32_t depth, std::uint32_t shares);
+  using Word = std::uint64_t;
+  /// Of the bitmap.
+  static constexpr std::size_t words(std::uint32_t depth) { return (depth + 63) / 64; }
+
+  /// `depth` permits, 2 or more, for `shares` shares. Share 0 gets few. `bitmap`: words(depth) of
+  /// them, which outlive the pool and whose ones are in use already; none: memory of its own.
+  PermitPool(std::uint32_t depth, std::uint32_t shares, std::span<Word> bitmap = {});
 
   /// Fills `permits` or takes none and marks the share as starving. Any thread, one per share.
   bool acquire(std::uint32_t share, std::span<PermitId> permits);
 
-  /// Takes one that is free and known to be. Before any other call.
+  /// Takes one, unless it is in use already. Before any other call.
   void claim(PermitId permit);
 
   /// Gives back. Any thread.
@@ -39,7 +44,8 @@ class PermitPool {
   [[nodiscard]] std::uint32_t guaranteed(std::uint32_t share) const;
 
   [[nodiscard]] std::uint32_t depth() const { return depth_; }
-  [[nodiscard]] std::uint32_t in_use() const;  ///< a snapshot
+  [[nodiscard]] std::uint32_t in_use() const;            ///< a snapshot
+  [[nodiscard]] std::vector<PermitId> all_used() const;  ///< the same
 
  private:
   struct Range {
@@ -57,7 +63,8 @@ class PermitPool {
   void set_starving(Share& share, bool starving);
 
   std::uint32_t depth_;
-  std::vector<std::atomic<std::uint64_t>> used_;
+  std::vector<Word> own_;
+  std::span<Word> used_;
   std::vector<Share> shares_;
   std::atomic<std::uint32_t> starving_ = 0;
 };

@@ -53,7 +53,7 @@ class SessionCore {
                                                      std::uint32_t queues,
                                                      const MakeMemory& make_memory) {
     const std::size_t stride = parameters.max_io_size + limits::kHeaderArea;
-    auto memory = make_memory(parameters.queue_depth * stride);
+    auto memory = make_memory(parameters.queue_depth * stride + permit_bytes(parameters));
     if (!memory) return fail(memory.error());
     return std::unique_ptr<SessionCore>(
         new SessionCore(parameters, queues, stride, std::move(*memory)));
@@ -61,7 +61,10 @@ class SessionCore {
 
   [[nodiscard]] std::uint32_t depth() const { return permits.depth(); }
   [[nodiscard]] std::uint32_t max_io_size() const { return max_io_size_; }
-  [[nodiscard]] std::span<std::byte> memory() const { return memory_.bytes(); }
+  /// All buffers, which the server may write into.
+  [[nodiscard]] std::span<std::byte> memory() const {
+    return memory_.bytes().first(permits.depth() * stride_);
+  }
 
   /// The buffer behind a permit: max_io_size bytes for data, and room for the messages behind it.
   [[nodiscard]] std::span<std::byte> buffer(PermitId permit) const {
@@ -83,11 +86,24 @@ class SessionCore {
  private:
   SessionCore(const ServerParameters& parameters, std::uint32_t queues, std::size_t stride,
               MemoryBlock memory)
-      : permits(parameters.queue_depth, queues + 1),
+      : permits(parameters.queue_depth, queues + 1, bitmap_in(memory, parameters)),
         max_io_size_(parameters.max_io_size),
         stride_(stride),
         memory_(std::move(memory)),
         requests_(parameters.queue_depth) {}
+
+  /// Which permits are in use is known to whoever inherits the memory: behind the buffers.
+  static std::size_t permit_bytes(const ServerParameters& parameters) {
+    const std::size_t bytes = PermitPool::words(parameters.queue_depth) * sizeof(PermitPool::Word);
+    return (bytes + kPage - 1) / kPage * kPage;
+  }
+  static std::span<PermitPool::Word> bitmap_in(const MemoryBlock& memory,
+                                               const ServerParameters& parameters) {
+    std::byte* const place = memory.bytes().last(permit_bytes(parameters)).data();
+    return {reinterpret_cast<PermitPool::Word*>(place), PermitPool::words(parameters.queue_depth)};
+  }
+
+  static constexpr std::size_t kPage = 4096;
 
   std::uint32_t max_io_size_;
   std::size_t stride_;

@@ -10,6 +10,9 @@ namespace {
 
 constexpr std::size_t kExpectedWaiters = limits::kMaxDevicesPerSession;
 
+/// As long as an I/O message, so that its end lies where that of one with as much data lies.
+constexpr std::uint16_t kVoidLength = 32;
+
 /// What is left of a request that was abandoned while a server may still execute it: its permit is
 /// free when this is answered, for which a server waits for the end of the first copy. It must not
 /// do anything, and it must not touch what the first copy uses of the chunk: so it is as long, has
@@ -112,6 +115,7 @@ void SessionQueue::submit(PermitId permit, Direction direction, std::uint32_t da
                           std::span<const std::byte> user_message, RequestOwner& owner) {
   RNBD_ASSERT(data_length <= core_.max_io_size() && user_message.size() <= kMaxUserMessage);
   ClientRequest& request = core_.request(permit);
+  RNBD_ASSERT(request.owner == nullptr);
   request.owner = &owner;
   request.life = life_;
   request.sent = false;
@@ -187,6 +191,18 @@ void SessionQueue::abandon(RequestOwner& owner) {
     if (!request.sent) release({&permit, 1});
     return !request.sent;
   });
+}
+
+void SessionQueue::adopt(std::span<const PermitId> permits) {
+  for (const PermitId permit : permits) {
+    ClientRequest& request = core_.request(permit);
+    make_void(request);
+    request.sent = true;
+    request.data_length = core_.max_io_size();  // however much the first copy has
+    request.user_length = kVoidLength;
+    waiting_.push_back(permit);
+  }
+  send_waiting();
 }
 
 void SessionQueue::end() {

@@ -54,6 +54,10 @@ class SessionQueue final : public RequestChannel, public PermitSleeper, public P
   void open_gate(bool new_life);
   void close_gate() { gate_open_ = false; }
 
+  /// Permits that a process before this one had in use, and nobody knows what for: the server may
+  /// be executing something still.
+  void adopt(std::span<const PermitId> permits);
+
   /// The session has ended, at the server too, and all requests have been abandoned.
   void end();
 
