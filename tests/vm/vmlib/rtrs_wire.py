@@ -85,11 +85,12 @@ def _management(source: str, target: str, mad: bytes, connects: dict, by_qp: dic
     cm = mad[MAD_HEADER:]
     local, remote = struct.unpack_from(">II", cm)
     if attribute == CM_REQ:
-        if (source, local) in connects:
-            return  # sent again
+        service = struct.unpack_from(">Q", cm, 8)[0]
+        if (source, local) in connects or service & 0xFFFF == 0:
+            return  # sent again; or a knock (src/transport/verbs/knock.h), which asks for port 0
         qp_and_resources, depth, timeout, psn = struct.unpack_from(">IIII", cm, 32)
         request = {
-            "service id": f"{struct.unpack_from('>Q', cm, 8)[0]:#018x}",
+            "service id": f"{service:#018x}",
             "responder resources": qp_and_resources & 0xFF,
             "initiator depth": depth & 0xFF,
             "transport": timeout >> 1 & 3,
