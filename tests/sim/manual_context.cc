@@ -6,6 +6,8 @@
 #include <chrono>
 #include <utility>
 
+#include <sys/stat.h>
+
 #include "common/assert.h"
 
 namespace rnbd::sim {
@@ -18,7 +20,10 @@ ManualContext::~ManualContext() {
 
 void ManualContext::add(Pollable& pollable) {
   RNBD_ASSERT(std::ranges::find(watched_, &pollable, &Watched::pollable) == watched_.end());
-  watched_.push_back({.pollable = &pollable});
+  struct stat status{};
+  const int fd = pollable.wait_fd();
+  const bool socket = fd >= 0 && ::fstat(fd, &status) == 0 && S_ISSOCK(status.st_mode);
+  watched_.push_back({.pollable = &pollable, .socket = socket});
 }
 
 void ManualContext::remove(Pollable& pollable) { watched(pollable) = {}; }
@@ -43,9 +48,14 @@ bool ManualContext::run_once() {
   busy |= poll_all();
   busy |= run_timers();
   busy |= flush_all();
+  if (busy) stir_sockets();
   std::erase_if(watched_, [](const Watched& w) { return w.pollable == nullptr; });
   std::erase(timed_, nullptr);
   return busy;
+}
+
+void ManualContext::stir_sockets() {
+  for (Watched& each : watched_) each.quiet = false;
 }
 
 TimePoint ManualContext::next_deadline() const {
@@ -66,7 +76,10 @@ bool ManualContext::run_tasks() {
 bool ManualContext::poll_all() {
   bool busy = false;
   for (std::size_t i = 0, count = watched_.size(); i < count; ++i) {
-    if (watched_[i].pollable != nullptr) busy |= watched_[i].pollable->poll() > 0;
+    if (watched_[i].pollable == nullptr || (patient_ && watched_[i].quiet)) continue;
+    const bool any = watched_[i].pollable->poll() > 0;
+    watched_[i].quiet = watched_[i].socket && !any;
+    busy |= any;
   }
   return busy;
 }

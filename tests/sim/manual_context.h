@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A Worker (transport/worker.h) without a thread: the test turns it round by round, and decides
-// what time it is. Every pollable is polled in every round, signalled or not. Also stands in for
-// the control thread, as an Executor. One thread.
+// what time it is. Every pollable is polled in every round, signalled or not, but for sockets if
+// the owner says when something has come. Also stands in for the control thread, as an Executor.
+// One thread.
 #pragma once
 
 #include <cstddef>
@@ -34,6 +35,11 @@ class ManualContext final : public WorkerContext {
   /// One round: what was posted, polls, timers that are due, flushes. False if nothing happened.
   bool run_once();
 
+  /// From now on a socket that had nothing to read is left alone until something else has happened
+  /// here, or stir_sockets(): looking at each one in each round takes most of a long run's time.
+  void leave_quiet_sockets_alone() { patient_ = true; }
+  void stir_sockets();
+
   /// Lets time pass; timers run in the next round.
   void advance(Duration duration) { now_ += duration; }
 
@@ -44,6 +50,8 @@ class ManualContext final : public WorkerContext {
   struct Watched {
     Pollable* pollable = nullptr;  ///< null: removed during a round
     bool flush = false;
+    bool socket = false;
+    bool quiet = false;  ///< had nothing when it was last looked at
   };
 
   bool run_tasks();
@@ -57,6 +65,7 @@ class ManualContext final : public WorkerContext {
   std::vector<Timed*> timed_;             ///< null: removed during a round
   TimePoint now_{std::chrono::hours(1)};  // so that "long ago" can be said
   bool woken_ = false;
+  bool patient_ = false;
 };
 
 /// Lets time pass for all of them alike.

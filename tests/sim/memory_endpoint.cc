@@ -197,7 +197,8 @@ void MemoryEndpoint::die(bool quiet) {
   fabric_.remove(*this);
 }
 
-bool MemoryEndpoint::is_cut() const { return fabric_.is_cut(local_, peer_text_); }
+bool MemoryEndpoint::loses() const { return fabric_.loses(local_, peer_text_); }
+bool MemoryEndpoint::is_deaf() const { return fabric_.loses(peer_text_, local_); }
 
 MemoryQueue* MemoryEndpoint::far_queue() {
   MemoryEndpoint* const other = peer();
@@ -232,7 +233,7 @@ void MemoryEndpoint::on_source_changed(const transport::WorkRequest&) {
 }
 
 void MemoryEndpoint::request() {
-  if (phase_ != Phase::Connecting || peer_ != 0 || is_cut()) return;
+  if (phase_ != Phase::Connecting || peer_ != 0 || loses()) return;
   fabric_.request(*this, port_, request_data_);
 }
 
@@ -249,7 +250,7 @@ void MemoryEndpoint::tell_peer(Notice notice) {
 
 void MemoryEndpoint::deliver_one() {
   if (inbox_.empty() || events_ == nullptr) return;
-  if (inbox_.front().crosses && is_cut()) return;
+  if (inbox_.front().crosses && is_deaf()) return;
   Notice notice = std::move(inbox_.front());
   inbox_.pop_front();
   if (!inbox_.empty()) delivery_.wake();

@@ -85,7 +85,8 @@ class MemoryEndpoint final : public transport::Endpoint, private Wire {
 
   static bool is_last(NoticeKind kind);  ///< nothing is told behind it
 
-  [[nodiscard]] bool is_cut() const override;
+  [[nodiscard]] bool loses() const override;
+  [[nodiscard]] bool is_deaf() const override;
   MemoryQueue* far_queue() override;
   [[nodiscard]] bool is_dead() const override;
   void wake_far() override;

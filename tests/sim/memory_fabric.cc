@@ -165,7 +165,14 @@ std::size_t MemoryFabric::run_until_idle(std::size_t max_steps) {
   return steps;
 }
 
-void MemoryFabric::cut(const std::string& a, const std::string& b) { cuts_.insert(line(a, b)); }
+void MemoryFabric::cut(const std::string& a, const std::string& b) {
+  cut_one_way(a, b);
+  cut_one_way(b, a);
+}
+
+void MemoryFabric::cut_one_way(const std::string& from, const std::string& to) {
+  cuts_.emplace(from, to);
+}
 
 void MemoryFabric::strand(const std::string& a, const std::string& b, EndpointId far,
                           const transport::WorkRequest& work) {
@@ -174,7 +181,8 @@ void MemoryFabric::strand(const std::string& a, const std::string& b, EndpointId
 }
 
 void MemoryFabric::heal(const std::string& a, const std::string& b) {
-  cuts_.erase(line(a, b));
+  cuts_.erase({a, b});
+  cuts_.erase({b, a});
   const auto [first, last] = stranded_.equal_range(line(a, b));
   for (auto at = first; at != last; ++at) {
     Stranded& late = at->second;
@@ -222,10 +230,6 @@ MemoryHost::Adapter* MemoryFabric::find_adapter(const std::string& address) {
     if (auto* const adapter = host->find(address)) return adapter;
   }
   return nullptr;
-}
-
-bool MemoryFabric::is_cut(const std::string& a, const std::string& b) const {
-  return cuts_.contains(line(a, b));
 }
 
 void MemoryFabric::request(MemoryEndpoint& from, std::uint16_t port,

@@ -108,6 +108,8 @@ class MemoryFabric final : public Network {
   /// connection that is ended meanwhile arrives after heal() if the other end still takes it, as
   /// packets do that a switch has kept.
   void cut(const std::string& a, const std::string& b);
+  /// The same for one direction: what `from` sends is lost, answers to what `to` sends too.
+  void cut_one_way(const std::string& from, const std::string& to);
   void heal(const std::string& a, const std::string& b);
   /// What waits for an answer across a cut will not get one: work fails as PeerNotResponding,
   /// connection attempts fail, ends are never told to the far side.
@@ -135,7 +137,13 @@ class MemoryFabric final : public Network {
   void remove(MemoryEndpoint& endpoint);
   MemoryEndpoint* find(EndpointId id);
   MemoryHost::Adapter* find_adapter(const std::string& address);
-  [[nodiscard]] bool is_cut(const std::string& a, const std::string& b) const;
+  /// Is anything lost between the two?
+  [[nodiscard]] bool is_cut(const std::string& a, const std::string& b) const {
+    return loses(a, b) || loses(b, a);
+  }
+  [[nodiscard]] bool loses(const std::string& from, const std::string& to) const {
+    return cuts_.contains({from, to});
+  }
   void count_changed_source() { ++changed_sources_; }
   /// Keeps work on its way to `far`, with its data, until the line is healed.
   void strand(const std::string& a, const std::string& b, EndpointId far,
@@ -156,7 +164,7 @@ class MemoryFabric final : public Network {
   std::map<std::string, std::unique_ptr<MemoryHost>> hosts_;
   std::map<EndpointId, MemoryEndpoint*> endpoints_;
   EndpointId last_id_ = 0;
-  std::set<Line> cuts_;
+  std::set<Line> cuts_;  ///< from and to
 
   struct Stranded {
     EndpointId far = 0;

@@ -113,7 +113,7 @@ void MemoryQueue::make_ready() {
 
 void MemoryQueue::break_off() {
   if (state_ == State::Broken) return;
-  if (state_ == State::Ready && wire_.is_cut()) {
+  if (state_ == State::Ready && wire_.loses()) {
     for (const Posted& posted : posted_) {
       if (posted.work.kind != WorkKind::BindWindow) wire_.strand(posted.work);
     }
@@ -136,7 +136,7 @@ void MemoryQueue::retries_ran_out() {
     fail_work(id, CompletionStatus::PeerNotResponding);
   } else if (!posted_.empty()) {
     const WorkRequest work = posted_.front().work;
-    if (wire_.is_cut() && work.kind != WorkKind::BindWindow) wire_.strand(work);
+    if (wire_.loses() && work.kind != WorkKind::BindWindow) wire_.strand(work);
     posted_.pop_front();
     fail_work(work.id, CompletionStatus::PeerNotResponding);
   }
@@ -169,7 +169,7 @@ void MemoryQueue::execute_one() {
 MemoryQueue::Outcome MemoryQueue::execute(const Posted& posted) {
   const WorkRequest& work = posted.work;
   if (work.kind == WorkKind::BindWindow) return execute_bind(posted);
-  if (wire_.is_cut()) return Outcome::MustWait;
+  if (wire_.loses()) return Outcome::MustWait;
   if (wire_.is_dead()) return Outcome::NoAnswer;
   MemoryQueue* const far = wire_.far_queue();
   if (far == nullptr) return Outcome::MustWait;
@@ -272,7 +272,7 @@ void MemoryQueue::finish_receive(CompletionKind kind, const WorkRequest& work) {
 }
 
 void MemoryQueue::acknowledge_one() {
-  if (state_ != State::Ready || executed_.empty() || wire_.is_cut()) return;
+  if (state_ != State::Ready || executed_.empty() || wire_.is_deaf()) return;
   acknowledge_front();
   if (!executed_.empty()) acknowledgement_.wake();
 }

@@ -23,7 +23,8 @@ class MemoryQueue;
 class Wire {
  public:
   virtual ~Wire() = default;
-  [[nodiscard]] virtual bool is_cut() const = 0;
+  [[nodiscard]] virtual bool loses() const = 0;    ///< what is sent from here
+  [[nodiscard]] virtual bool is_deaf() const = 0;  ///< to what is sent from there
   /// Where work is executed; nullptr while that must wait.
   virtual MemoryQueue* far_queue() = 0;
   /// Nobody will ever answer, and nobody is going to say so.

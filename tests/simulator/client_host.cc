@@ -103,6 +103,7 @@ void ClientHost::start() {
   life_ = new Life(*this);  // NOLINT(*-owning-memory): it may end anywhere, and then stays
   for (sim::ManualContext* const context : contexts()) {
     context->advance(world_.now() - context->now());
+    context->leave_quiet_sockets_alone();
   }
   nbd_.serve(life_->control);
   if (Status resumed = life_->plane.resume(); !resumed) {
@@ -248,6 +249,26 @@ void ClientHost::on_device_gone(std::uint32_t index) {
   for (const auto& mapping : mappings_) {
     if (mapping->user->device() == device) mapping->user->set_device(nullptr);
   }
+}
+
+bool ClientHost::pump() {
+  if (!nbd_.pump()) return false;
+  for (sim::ManualContext* const context : contexts()) context->stir_sockets();
+  return true;
+}
+
+void ClientHost::stir() {
+  nbd_.stir();
+  for (sim::ManualContext* const context : contexts()) context->stir_sockets();
+}
+
+bool ClientHost::run(const std::function<bool(const sim::ManualContext&)>& turn) {
+  bool busy = false;
+  for (sim::ManualContext* const context : contexts()) {
+    if (turn(*context)) busy |= context->run_once();
+  }
+  if (busy) nbd_.stir();
+  return busy;
 }
 
 std::vector<sim::ManualContext*> ClientHost::contexts() const {

@@ -62,7 +62,11 @@ class ClientHost {
   void unmap_all();
 
   /// Moves bytes between kernel and daemon.
-  bool pump() { return nbd_.pump(); }
+  bool pump();
+  /// What happens meanwhile may concern any socket of either.
+  void stir();
+  /// Lets each thread of the daemon take a round, if `turn` says so; false if none did anything.
+  bool run(const std::function<bool(const sim::ManualContext&)>& turn);
 
   [[nodiscard]] std::vector<sim::ManualContext*> contexts() const;
   [[nodiscard]] sim::MemoryHost& host() { return host_; }

@@ -35,6 +35,7 @@ void NbdDevice::submit(DeviceRequest request) {
   const auto tag =
       socket.send(request.command, flags, request.offset, request.length, std::move(request.data));
   socket.waiting.emplace(tag, std::move(request.done));
+  socket.quiet = false;
 }
 
 bool NbdDevice::pump() {
@@ -45,9 +46,15 @@ bool NbdDevice::pump() {
       socket->receive_step = 1 + world_.below(20000);
     }
     const bool idle = socket->waiting.empty() && socket->all_sent();
-    if (connected_ && !idle && !socket->ended()) moved |= socket->pump();
+    if (!connected_ || idle || socket->quiet || socket->ended()) continue;
+    socket->quiet = !socket->pump();
+    moved |= !socket->quiet;
   }
   return moved;
+}
+
+void NbdDevice::stir() {
+  for (const auto& socket : sockets_) socket->quiet = false;
 }
 
 void NbdDevice::disconnect() {
@@ -146,6 +153,10 @@ bool NbdKernel::pump() {
   bool moved = false;
   for (const auto& [index, device] : devices_) moved |= device->pump();
   return moved;
+}
+
+void NbdKernel::stir() {
+  for (const auto& [index, device] : devices_) device->stir();
 }
 
 NbdDevice* NbdKernel::find(std::uint32_t index) {

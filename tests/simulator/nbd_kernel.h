@@ -38,8 +38,10 @@ class NbdDevice {
             std::vector<UniqueFd> sockets, std::uint32_t max_request);
 
   void submit(DeviceRequest request);
-  /// Moves bytes on all sockets; false if there was nothing to move.
+  /// Moves bytes on all sockets; false if there was nothing to move. A socket on which nothing
+  /// moved is looked at again after stir().
   bool pump();
+  void stir();
   /// Requests to end are sent, nothing is read any more, and everything under way fails.
   void disconnect();
 
@@ -58,6 +60,7 @@ class NbdDevice {
     Socket(World& world, std::uint32_t device, UniqueFd socket)
         : NbdSocketDriver(std::move(socket)), world_(world), device_(device) {}
     std::map<Tag, DeviceRequest::Done> waiting;
+    bool quiet = false;
 
    private:
     void on_violation(const char* what) override { world_.fail("nbd{}: {}", device_, what); }
@@ -93,6 +96,8 @@ class NbdKernel final : public client::NbdDriver {
                        std::move_only_function<void(Status)> done) override;
 
   bool pump();
+  /// The daemon may have sent something.
+  void stir();
   [[nodiscard]] NbdDevice* find(std::uint32_t index);
   [[nodiscard]] NbdDevice* find(const std::string& backend);
   [[nodiscard]] std::size_t devices() const { return devices_.size(); }

@@ -43,6 +43,7 @@ Run::Run(const RunOptions& options)
       world_(options.seed, options.follow),
       fabric_({.seed = options.seed | (std::uint64_t{1} << 63), .adapters = 2}) {
   server_ = std::make_unique<ServerHost>(world_, fabric_, options.directory, draw_server(world_));
+  intruder_ = std::make_unique<Intruder>(world_, fabric_, server_address(0));
   add_clients();
   draw_faults();
 }
@@ -116,26 +117,31 @@ bool Run::turn_until_or_fail(const std::function<bool()>& done, Duration patienc
 /// False: nobody had anything to do.
 bool Run::round(bool everybody) {
   bool busy = world_.run_events();
+  if (busy) {
+    for (const auto& client : clients_) client->stir();
+  }
   for (std::uint32_t i = world_.below(8) + (everybody ? 1 : 0); i > 0; --i) busy |= fabric_.step();
   busy |= run_contexts(everybody);
   for (const auto& client : clients_) {
     if (everybody || world_.one_in(2)) busy |= client->pump();
   }
+  if (everybody || world_.one_in(2)) busy |= intruder_->poll();
   if (busy && ++rounds_without_time_ > kMostRounds) fail_with_state("something spins");
   return busy;
 }
 
 bool Run::run_contexts(bool everybody) {
   bool busy = false;
-  const auto run = [&](const std::vector<sim::ManualContext*>& contexts) {
-    for (sim::ManualContext* const context : contexts) {
-      if (stalled_.contains(context)) continue;
-      if (everybody || !world_.one_in(3)) busy |= context->run_once();
-    }
+  const auto turn = [&](const sim::ManualContext& context) {
+    return !stalled_.contains(&context) && (everybody || !world_.one_in(3));
   };
-  if (!server_paused_) run(server_->contexts());
+  if (!server_paused_) {
+    for (sim::ManualContext* const context : server_->contexts()) {
+      if (turn(*context)) busy |= context->run_once();
+    }
+  }
   for (std::size_t i = 0; i < clients_.size(); ++i) {
-    if (!client_paused_[i]) run(clients_[i]->contexts());
+    if (!client_paused_[i]) busy |= clients_[i]->run(turn);
   }
   return busy;
 }
@@ -186,7 +192,9 @@ void Run::finish() {
   for (const auto& client : clients_) {
     for (DiskUser* const user : client->users()) user->rest();
   }
-  if (!turn_until_or_fail(users_idle, kPatience, "requests do not end")) return;
+  // A last unmap may still have been under way.
+  const auto rested = [&] { return users_idle() && all_mapped(); };
+  if (!turn_until_or_fail(rested, kPatience, "requests do not end")) return;
   for (const auto& client : clients_) {
     for (DiskUser* const user : client->users()) {
       user->errors_are_fine = false;

@@ -13,6 +13,7 @@
 
 #include "sim/memory_fabric.h"
 #include "simulator/client_host.h"
+#include "simulator/intruder.h"
 #include "simulator/server_host.h"
 #include "simulator/world.h"
 
@@ -45,6 +46,7 @@ class Run {
 
  private:
   using Fault = void (Run::*)();
+  enum class Ways : std::uint8_t { Both, ToServer, ToClient };
   struct Chance {
     Fault fault = nullptr;
     std::uint32_t weight = 0;
@@ -56,7 +58,9 @@ class Run {
   void cut_line();
   void strand_packets();
   void strand_predecessor();
-  void cut(ClientHost& client, std::size_t adapter, Duration length, Duration silence);
+  void lose_one_way();
+  void cut(ClientHost& client, std::size_t adapter, Duration length, Duration silence,
+           Ways ways = Ways::Both);
   void run_out_of_retries(const std::string& near, const std::string& far, Duration from,
                           Duration to);
   void break_line();
@@ -76,6 +80,7 @@ class Run {
   void failing_disks();
   void unmap_something();
   void change_path();
+  void let_intruder_in();
   void heal_everything();
 
   // run.cc
@@ -99,6 +104,7 @@ class Run {
   sim::MemoryFabric fabric_;
   std::unique_ptr<ServerHost> server_;
   std::vector<std::unique_ptr<ClientHost>> clients_;
+  std::unique_ptr<Intruder> intruder_;
   std::vector<Chance> chances_;
   Duration fault_pause_{};
   bool faults_on_ = true;

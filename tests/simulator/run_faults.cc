@@ -19,7 +19,8 @@ void Run::draw_faults() {
       &Run::cut_power,      &Run::restart_server,     &Run::kill_client,        &Run::lose_client,
       &Run::upgrade_client, &Run::pause_somebody,     &Run::slow_disks,         &Run::stick_disks,
       &Run::failing_disks,  &Run::unmap_something,    &Run::change_path,        &Run::stall_thread,
-      &Run::strand_packets, &Run::strand_predecessor, &Run::shake_server};
+      &Run::strand_packets, &Run::strand_predecessor, &Run::shake_server,       &Run::lose_one_way,
+      &Run::let_intruder_in};
   for (const Fault fault : kFaults) {
     if (world_.one_in(3)) chances_.push_back({fault, 1 + world_.below(8)});
   }
@@ -48,6 +49,12 @@ void Run::cut_line() {
   cut(any_client(), world_.below(2), world_.some_time(seconds(12)), milliseconds(0));
 }
 
+/// What goes one way is lost, and what goes the other way arrives without an answer.
+void Run::lose_one_way() {
+  const Ways ways = world_.one_in(2) ? Ways::ToServer : Ways::ToClient;
+  cut(any_client(), world_.below(2), world_.some_time(seconds(12)), milliseconds(0), ways);
+}
+
 /// What was sent before the client gave the line up arrives while the disk still has what was sent
 /// instead.
 void Run::strand_packets() {
@@ -68,12 +75,15 @@ void Run::strand_predecessor() {
 }
 
 /// `silence`: what the server has sent does not run out of retries so long.
-void Run::cut(ClientHost& client, std::size_t adapter, Duration length, Duration silence) {
+void Run::cut(ClientHost& client, std::size_t adapter, Duration length, Duration silence,
+              Ways ways) {
   const std::string near = client.host().address(adapter);
   const std::string far = server_address(adapter);
   if (fabric_.is_cut(near, far)) return;
-  world_.note("{}: line {} is cut", client.name(), adapter);
-  fabric_.cut(near, far);
+  constexpr std::array kWays = {"", " to the server", " to the client"};
+  world_.note("{}: line {} is cut{}", client.name(), adapter, kWays[static_cast<unsigned>(ways)]);
+  if (ways != Ways::ToClient) fabric_.cut_one_way(near, far);
+  if (ways != Ways::ToServer) fabric_.cut_one_way(far, near);
   run_out_of_retries(near, far, {}, length);
   run_out_of_retries(far, near, silence, length);
   world_.after(length, [this, &client, adapter, near, far] {
@@ -201,7 +211,13 @@ void Run::unmap_something() { any_client().unmap_any(world_.one_in(2)); }
 
 void Run::change_path() { any_client().change_any_path({server_address(0), server_address(1)}); }
 
+void Run::let_intruder_in() {
+  intruder_->come();
+  world_.after(world_.some_time(seconds(20)), [this] { intruder_->go(); });
+}
+
 void Run::heal_everything() {
+  intruder_->go();
   for (const auto& client : clients_) {
     for (std::size_t adapter = 0; adapter < 2; ++adapter) {
       fabric_.heal(client->host().address(adapter), server_address(adapter));
