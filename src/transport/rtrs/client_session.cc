@@ -67,7 +67,10 @@ void ClientSession::take_over_permits() {
   const std::vector<PermitId>& held = settings_.resumed->held_permits;
   std::vector<PermitId> others = core_->permits.all_used();
   std::erase_if(others, [&](PermitId one) { return std::ranges::find(held, one) != held.end(); });
-  for (const PermitId permit : held) core_->permits.claim(permit);
+  for (const PermitId permit : held) {
+    core_->permits.claim(permit);
+    core_->request(permit).sent = true;
+  }
   if (others.empty()) return;
   log::info("session {}: {} chunks are in doubt", settings_.name, others.size());
   worker_of(0).post([this, others = std::move(others)] { queues_[0]->adopt(others); });

@@ -24,7 +24,7 @@ namespace rnbd::rtrs {
 struct ClientRequest {
   RequestOwner* owner = nullptr;  ///< null: abandoned, or no request
   std::uint32_t life = 0;         ///< of the session, when it was last sent or submitted
-  bool sent = false;              ///< on some path, so that a server may be executing it
+  bool sent = false;              ///< and not answered: a server may be executing it
   std::uint32_t data_length = 0;
   std::uint16_t user_length = 0;
   Direction direction = Direction::Read;

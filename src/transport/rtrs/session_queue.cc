@@ -87,7 +87,16 @@ void SessionQueue::cancel_wait(PermitWaiter& waiter) {
   if (waiters_.empty()) core_.permits.stop_starving(index_);
 }
 
-void SessionQueue::release(std::span<const PermitId> permits) { core_.release(permits); }
+void SessionQueue::release(std::span<const PermitId> permits) {
+  for (const PermitId permit : permits) {
+    // A former process has sent something under it, which nobody goes on with.
+    if (core_.request(permit).sent) {
+      adopt({&permit, 1});
+    } else {
+      core_.release({&permit, 1});
+    }
+  }
+}
 
 void SessionQueue::wake_for_permits() {
   permits_came_ = true;
@@ -118,7 +127,6 @@ void SessionQueue::submit(PermitId permit, Direction direction, std::uint32_t da
   RNBD_ASSERT(request.owner == nullptr);
   request.owner = &owner;
   request.life = life_;
-  request.sent = false;
   request.direction = direction;
   request.data_length = data_length;
   request.user_length = static_cast<std::uint16_t>(user_message.size());
@@ -169,6 +177,7 @@ bool SessionQueue::on_response(Lane& lane, PermitId permit, int error) {
   if (sent_on_[permit] != lane.index) return false;
   sent_on_[permit] = kNotSent;
   lane.count(-1);
+  core_.request(permit).sent = false;
   RequestOwner* const owner = std::exchange(core_.request(permit).owner, nullptr);
   if (owner != nullptr) {
     owner->on_request_done(permit, error);
@@ -207,7 +216,7 @@ void SessionQueue::adopt(std::span<const PermitId> permits) {
 
 void SessionQueue::end() {
   for (const PermitId permit : waiting_) RNBD_ASSERT(core_.request(permit).owner == nullptr);
-  release(waiting_);
+  core_.release(waiting_);
   waiting_.clear();
   worker_.remove(*this);
 }
