@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LOGS = ROOT / "build/test"
 TAIL_LINES = 40
 BUILD_SECONDS, TEST_SECONDS = 2400, 900
-FUZZ_SECONDS = 3
+FUZZ_SECONDS = 2
 GUESTS_AT_ONCE = 2
 ASIDE = ("nice", "-n", "15")  # what runs beside guests takes what they leave
 SANITIZERS = {
@@ -31,7 +31,8 @@ SANITIZERS = {
     "UBSAN_OPTIONS": "print_stacktrace=1",
     "TSAN_OPTIONS": "halt_on_error=1",
 }
-GTEST_PROGRAMS = ("unit_tests", "hostile_tests", "storage_tests", "contract_tests", "sim_tests")
+GTEST_PROGRAMS = ("hostile_tests", "storage_tests", "contract_tests", "sim_tests")  # and unit_tests
+UNIT_SHARDS = 4
 TSAN_PROGRAMS = ("unit_tests", "storage_tests", "contract_tests")  # the others' tests are turned by one thread
 
 FUZZER = re.compile(r"^(\w+): (\d+ inputs, nothing found|FOUND)", re.MULTILINE)
@@ -204,24 +205,30 @@ def build(run: Run, preset: str, targets: tuple[str, ...] = (), aside: bool = Fa
     return run.step(f"build {preset}", [*(ASIDE if aside else ()), "bash", "-c", words], BUILD_SECONDS)
 
 
-def by_ctest(run: Run, preset: str, without: str = "vm") -> None:
-    """The tests that need no guest, each in a process of its own, but for those with the labels `without`."""
+def by_ctest(run: Run, preset: str, without: str) -> None:
+    """Tests by ctest, but for those with the labels `without`."""
     report = LOGS / f"ctest-{preset}.xml"
     report.unlink(missing_ok=True)
     command = ["ctest", "--preset", preset, "-LE", without, "-j", os.cpu_count(), "--output-junit", report]
     run.step(f"tests {preset}", command, TEST_SECONDS, lambda _: read_ctest(report) if report.exists() else Cases())
 
 
-def by_program(run: Run, preset: str, program: str, aside: bool = False) -> None:
-    """All tests of one program in one process: with sanitizers a process takes longer to start than most tests."""
+def by_program(run: Run, preset: str, program: str, aside: bool = False, shard: int = 0, shards: int = 1) -> None:
+    """All tests of one program, or each `shards`th of them, in one process: with sanitizers a process takes longer to
+    start than most tests."""
+    name = f"{preset} {program}" + (f" {shard + 1} of {shards}" if shards > 1 else "")
     command = [*(ASIDE if aside else ()), f"build/{preset}/bin/{program}"]
-    run.step(f"{preset} {program}", command, TEST_SECONDS, read_log)
+    environment = {"GTEST_TOTAL_SHARDS": str(shards), "GTEST_SHARD_INDEX": str(shard)}
+    run.step(name, command, TEST_SECONDS, read_log, environment=environment)
 
 
-def with_sanitizers(run: Run) -> None:
+def here(run: Run, preset: str) -> None:
+    """All tests that need no guest."""
+    jobs = [("unit_tests", shard, UNIT_SHARDS) for shard in range(UNIT_SHARDS)]
+    jobs += [(program, 0, 1) for program in GTEST_PROGRAMS]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(lambda program: by_program(run, "asan", program), GTEST_PROGRAMS))
-    by_ctest(run, "asan", without="vm|gtest")
+        list(pool.map(lambda job: by_program(run, preset, job[0], shard=job[1], shards=job[2]), jobs))
+    by_ctest(run, preset, without="vm|gtest")
 
 
 def guests(run: Run, built: dict[str, bool], machines: int) -> None:
@@ -262,13 +269,13 @@ def everything(run: Run, fast: bool) -> None:
             kernels = background.submit(run.step, "guest kernels", ["bash", "-c", words], BUILD_SECONDS)
         built = {"release": build(run, "release")}
         if built["release"]:
-            by_ctest(run, "release")
+            here(run, "release")
         else:
             run.cannot("tests release", "its build failed")
         run.step("format and tidy", ["scripts/tidy.sh"], TEST_SECONDS, lambda _: Cases())
         built["asan"] = build(run, "asan")
         if built["asan"]:
-            with_sanitizers(run)
+            here(run, "asan")
         else:
             run.cannot("tests asan", "its build failed")
         with_guests = kernels is not None and kernels.result()
