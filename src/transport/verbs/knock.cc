@@ -3,6 +3,7 @@
 #include "transport/verbs/knock.h"
 
 #include <cerrno>
+#include <iterator>
 #include <utility>
 
 #include "common/log.h"
@@ -16,6 +17,7 @@ using std::chrono::milliseconds;
 constexpr milliseconds kFirstKnock{100};  ///< most requests have been answered by then
 constexpr milliseconds kKnockPeriod{400};
 constexpr milliseconds kKnockTimeout{1000};  ///< to find the way
+constexpr std::size_t kMostUnanswered = 3;
 
 }  // namespace
 
@@ -67,14 +69,17 @@ HostWatch::~HostWatch() { core_.connections().remove(*this); }
 void HostWatch::on_check(TimePoint now) {
   if (now < next_) return;
   next_ = now + kKnockPeriod;
-  if (knock_ != nullptr) silent_ = true;
-  auto knock = Knock::start(core_, source_, destination_, [this] { on_answer(); });
-  knock_ = knock ? std::move(*knock) : nullptr;
+  // The first tells whether the host was away, and the last ones that it is back.
+  if (unanswered_.size() == kMostUnanswered) unanswered_.erase(std::next(unanswered_.begin()));
+  const std::uint64_t number = ++knocked_;
+  auto knock = Knock::start(core_, source_, destination_, [this, number] { on_answer(number); });
+  if (knock) unanswered_.emplace(number, std::move(*knock));
 }
 
-void HostWatch::on_answer() {
-  knock_.reset();
-  if (!std::exchange(silent_, false)) return;
+void HostWatch::on_answer(std::uint64_t number) {
+  const bool was_away = unanswered_.begin()->first < number;
+  unanswered_.erase(unanswered_.begin(), unanswered_.upper_bound(number));
+  if (!was_away) return;
   log::info("the host of {} answers again", where_);
   core_.connections().link_up();  // `this` may be gone now
 }

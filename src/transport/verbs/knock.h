@@ -5,7 +5,9 @@
 // listens: the host's connection manager refuses that by itself and at once.
 #pragma once
 
+#include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -32,8 +34,8 @@ class Knock final : private CmSink {
 };
 
 /// Knocks from time to time while a request to `destination` waits. Control thread; may be
-/// destroyed at any time. Once a host answers that had not answered before, it calls what is to be
-/// called when a link comes up.
+/// destroyed at any time. When a knock is answered and an earlier one is not, though answers come
+/// in order, the host was away in between: then it calls what is to be called when a link comes up.
 class HostWatch final : private Connection {
  public:
   /// Addresses of kinds that have no ports are not watched. `where`: for messages.
@@ -49,15 +51,15 @@ class HostWatch final : private Connection {
   void on_port_down(const VerbsDevice&, int) override {}
   [[nodiscard]] TimePoint deadline() const override { return next_; }
 
-  void on_answer();
+  void on_answer(std::uint64_t number);
 
   Core& core_;
   std::optional<CmAddress> source_;
   CmAddress destination_;
   std::string where_;
   TimePoint next_;
-  std::unique_ptr<Knock> knock_;  ///< unanswered as yet
-  bool silent_ = false;
+  std::uint64_t knocked_ = 0;
+  std::map<std::uint64_t, std::unique_ptr<Knock>> unanswered_;  ///< by number; few
 };
 
 }  // namespace rnbd::transport::verbs
