@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <fstream>
 
 #include "sim/memory_fabric.h"
 
@@ -397,6 +398,14 @@ TEST_P(HostileClient, AKeyThatCannotBeRevokedEndsThePathAndOneThatCanIsRevoked) 
   EXPECT_EQ(evil_.ask(request), RawClient::kClosed) << "a key that peers cannot revoke";
 }
 
+/// Of this process.
+std::size_t resident_bytes() {
+  std::ifstream statm("/proc/self/statm");
+  std::size_t pages = 0;
+  statm >> pages >> pages;
+  return pages * 4096;
+}
+
 class HostileClientWithDisk : public HostileClient {
  protected:
   void SetUp() override {
@@ -450,6 +459,22 @@ TEST_P(HostileClientWithDisk, GoneWhileItsRequestsRun) {
   bench_.settle();
   EXPECT_NE(bench_.server.census(), before_);
   bench_.server.disks.let_go();
+}
+
+TEST_P(HostileClientWithDisk, AThousandThatVanishLeaveNothing) {
+  const int times = !order_.real && order_.seed == 0 ? 1000 : 50;
+  std::size_t resident = 0;
+  for (int i = 0; i < times; ++i) {
+    evil_.post(write(0x44, static_cast<std::uint64_t>(i % 8) * 8));
+    bring_up_anew();
+    ASSERT_FALSE(HasFailure()) << "the " << i << "th time";
+    ASSERT_EQ(evil_.ask(evil_.read_request(join(open_message("disk")), sizeof(wire::OpenResponse))),
+              0);
+    if (i == times / 2) resident = resident_bytes();
+  }
+#ifndef RNBD_SANITIZED  // they keep what was freed for a while
+  EXPECT_LT(resident_bytes(), resident + (1 << 20));
+#endif
 }
 
 TEST_P(HostileClientWithDisk, ItsChunksWaitForItAndForNobodyElse) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Sessions with two paths over the in-memory fabric: choosing, losing, fencing and getting back.
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <tuple>
 
@@ -18,6 +19,46 @@ std::string order_name(const testing::TestParamInfo<std::tuple<std::uint64_t, bo
   return "Seed" + std::to_string(std::get<0>(info.param)) +
          (std::get<1>(info.param) ? "NewKeys" : "OneKey");
 }
+
+/// The next process of the bench's first client, which has been killed: that one does not move
+/// while this one's until() runs.
+struct Successor {
+  Successor(Bench& bench, std::vector<PermitId> held,
+            SessionCore::MakeMemory make_memory = MemoryBlock::map)
+      : network(bench.fabric),
+        client(bench.fabric, control, "one", 2, PathPolicy::MinInflight,
+               ResumedSession{.parameters = bench.server.parameters(),
+                              .held_permits = std::move(held)},
+               std::move(make_memory)),
+        contexts{&bench.server.control.context(),
+                 &bench.server.workers[0],
+                 &bench.server.workers[1],
+                 &control.context(),
+                 &client.workers[0],
+                 &client.workers[1]} {}
+
+  bool until(const std::function<bool()>& condition) {
+    for (int i = 0; i < 600; ++i) {
+      if (turn(condition)) return true;
+      for (sim::ManualContext* const context : contexts) context->advance(milliseconds(10));
+    }
+    return condition();
+  }
+  void settle() {
+    turn([] { return false; });
+  }
+
+  sim::Network& network;
+  sim::ManualControl control;
+  Client client;
+  std::array<sim::ManualContext*, 6> contexts;
+
+ private:
+  bool turn(const std::function<bool()>& condition) {
+    const auto& [a, b, c, d, e, f] = contexts;
+    return sim::run_until(condition, {a, b, c, d, e, f}, network);
+  }
+};
 
 class Multipath : public testing::TestWithParam<std::tuple<std::uint64_t, bool>> {
  protected:
@@ -107,18 +148,9 @@ TEST_P(Multipath, ASuccessorSendsNothingUntilTheServerHasEndedAllFormerLives) {
   ASSERT_TRUE(bench_.until([&] { return one_.finished == 1; }));
   const std::uint32_t late = server_.disk.blocks.contains(0) ? 1 : 0;
 
-  sim::ManualControl control;
-  Client next(bench_.fabric, control, "one", 2, PathPolicy::MinInflight,
-              ResumedSession{.parameters = server_.parameters(), .held_permits = former});
-  const auto contexts = {&server_.control.context(), &server_.workers[0], &server_.workers[1],
-                         &control.context(),         &next.workers[0],    &next.workers[1]};
-  const auto until = [&](const std::function<bool()>& condition) {
-    for (int i = 0; i < 600; ++i) {
-      if (sim::run_until(condition, contexts, bench_.fabric)) return true;
-      sim::advance(milliseconds(10), contexts);
-    }
-    return condition();
-  };
+  Successor successor(bench_, former);
+  Client& next = successor.client;
+  const auto until = [&](const auto& condition) { return successor.until(condition); };
   ASSERT_TRUE(next.session.start());
   ASSERT_TRUE(until([&] { return next.ups == 1; }));
   next.submit(0, Direction::Write, late, std::byte{2});
@@ -153,28 +185,17 @@ class Inheritance : public Multipath {
     }
     ASSERT_TRUE(bench_.until([&] { return server_.disk.held.size() == 8; }));
     permits.resize(held);
-    sim::ManualControl control;
-    Client next(bench_.fabric, control, "one", 2, PathPolicy::MinInflight,
-                ResumedSession{.parameters = server_.parameters(), .held_permits = permits},
-                [used](std::size_t bytes) {
-                  auto memory = MemoryBlock::map(bytes);
-                  // The bitmap has a page behind the buffers.
-                  store(memory->bytes().last(4096), used, 0);
-                  return memory;
-                });
-    const auto contexts = {&server_.control.context(), &server_.workers[0], &server_.workers[1],
-                           &control.context(),         &next.workers[0],    &next.workers[1]};
-    const auto until = [&](const std::function<bool()>& condition) {
-      for (int i = 0; i < 600; ++i) {
-        if (sim::run_until(condition, contexts, bench_.fabric)) return true;
-        sim::advance(milliseconds(10), contexts);
-      }
-      return condition();
-    };
+    Successor successor(bench_, permits, [used](std::size_t bytes) {
+      auto memory = MemoryBlock::map(bytes);
+      store(memory->bytes().last(4096), used, 0);  // the bitmap has a page behind the buffers
+      return memory;
+    });
+    Client& next = successor.client;
+    const auto until = [&](const auto& condition) { return successor.until(condition); };
     ASSERT_TRUE(next.session.start());
     for (const PermitId permit : permits) next.release(0, permit);
     ASSERT_TRUE(until([&] { return next.ups == 1; }));
-    sim::run_until([] { return false; }, contexts, bench_.fabric);
+    successor.settle();
     EXPECT_EQ(next.session.permits_in_use(), 8U);
     run_held();
     ASSERT_TRUE(until([&] { return next.session.permits_in_use() == 0; }));
