@@ -463,7 +463,7 @@ TEST_P(HostileClientWithDisk, GoneWhileItsRequestsRun) {
 
 TEST_P(HostileClientWithDisk, AThousandThatVanishLeaveNothing) {
   const int times = !order_.real && order_.seed == 0 ? 1000 : 50;
-  std::size_t resident = 0;
+  [[maybe_unused]] std::size_t resident = 0;
   for (int i = 0; i < times; ++i) {
     evil_.post(write(0x44, static_cast<std::uint64_t>(i % 8) * 8));
     bring_up_anew();
