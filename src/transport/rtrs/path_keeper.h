@@ -97,7 +97,7 @@ class PathKeeper final : private PathEvents {
   /// Sends nothing more on it, waits for what is on its way, and disconnects.
   void drain(Done done);
 
-  /// A link of this host has come up: what is waited for may be there.
+  /// A link of this host has come up, or a silent host answers: what is waited for may be there.
   void on_link_up();
 
   /// Wants it down, and gives up the present life.
