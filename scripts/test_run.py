@@ -31,9 +31,10 @@ SANITIZERS = {
     "UBSAN_OPTIONS": "print_stacktrace=1",
     "TSAN_OPTIONS": "halt_on_error=1",
 }
-GTEST_PROGRAMS = ("hostile_tests", "storage_tests", "contract_tests", "sim_tests")  # and unit_tests
+GTEST_PROGRAMS = ("hostile_tests", "storage_tests", "thread_tests", "contract_tests", "sim_tests")  # and unit_tests
 UNIT_SHARDS = 4
-TSAN_PROGRAMS = ("unit_tests", "storage_tests", "contract_tests")  # the others' tests are turned by one thread
+THREAD_PROGRAMS = ("storage_tests", "thread_tests")  # the others' tests are turned by one thread
+DAEMONS = ("rnbd-client", "rnbd-server")
 
 FUZZER = re.compile(r"^(\w+): (\d+ inputs, nothing found|FOUND)", re.MULTILINE)
 GTEST_CASE = re.compile(r"^\[ +(OK|SKIPPED|FAILED) +\] (\S+?)(?:, where .*)? \(\d+ ms\)$")
@@ -246,13 +247,15 @@ def guests(run: Run, built: dict[str, bool], machines: int) -> None:
         list(pool.map(one, [row for row in rows if int(row[3]) == machines]))
 
 
-def threads_and_foreign_bytes(run: Run) -> None:
-    """ThreadSanitizer and the fuzzers."""
-    if build(run, "tsan", TSAN_PROGRAMS, aside=True):
-        for each in TSAN_PROGRAMS:
+def aside(run: Run, built: dict[str, bool]) -> None:
+    """What needs no guest and may take its time: threads under ThreadSanitizer, the linter, the fuzzers."""
+    built["tsan"] = build(run, "tsan", (*THREAD_PROGRAMS, *DAEMONS), aside=True)
+    if built["tsan"]:
+        for each in THREAD_PROGRAMS:
             by_program(run, "tsan", each, aside=True)
     else:
         run.cannot("tests tsan", "its build failed")
+    run.step("format and tidy", [*ASIDE, "scripts/tidy.sh"], TEST_SECONDS, lambda _: Cases())
     run.step("fuzz", [*ASIDE, "scripts/fuzz.py", "--seconds", FUZZ_SECONDS], BUILD_SECONDS, read_fuzzers)
 
 
@@ -272,7 +275,6 @@ def everything(run: Run, fast: bool) -> None:
             here(run, "release")
         else:
             run.cannot("tests release", "its build failed")
-        run.step("format and tidy", ["scripts/tidy.sh"], TEST_SECONDS, lambda _: Cases())
         built["asan"] = build(run, "asan")
         if built["asan"]:
             here(run, "asan")
@@ -280,7 +282,7 @@ def everything(run: Run, fast: bool) -> None:
             run.cannot("tests asan", "its build failed")
         with_guests = kernels is not None and kernels.result()
         # Two machines wait for each other much of the time.
-        rest = background.submit(threads_and_foreign_bytes, run)
+        rest = background.submit(aside, run, built)
         if with_guests:
             guests(run, built, 2)
         rest.result()

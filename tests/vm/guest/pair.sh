@@ -5,7 +5,8 @@
 # $RESULTS; pair_stop ends both and fails if either did not end well, leaked, or logged what it should not have.
 
 PATH="$RNBD_BIN:$PATH"
-export ASAN_OPTIONS="detect_leaks=1:abort_on_error=0:exitcode=99:log_path=$RESULTS/asan"
+export ASAN_OPTIONS="detect_leaks=1:abort_on_error=0:exitcode=99:log_path=$RESULTS/sanitizer"
+export TSAN_OPTIONS="exitcode=99:log_path=$RESULTS/sanitizer"
 export UBSAN_OPTIONS="print_stacktrace=1"
 server_pid= client_pid=
 
@@ -37,14 +38,14 @@ pair_end() { # NAME PID: SIGTERM, and a clean end
     kill -TERM "$2"
     vm_wait_until 60 pair_is_gone "$2" || vm_fail "$1 did not end: $(tail -n 5 "$RESULTS/$1.log")"
     wait "$2" || status=$?
-    ((status == 0)) || vm_fail "$1 ended with $status: $(tail -n 20 "$RESULTS/$1.log" "$RESULTS"/asan.* 2> /dev/null)"
+    ((status == 0)) || vm_fail "$1 ended with $status: $(tail -n 20 "$RESULTS/$1.log" "$RESULTS"/sanitizer.* 2> /dev/null)"
 }
 
 pair_stop() {
     [[ -z $client_pid ]] || pair_end client "$client_pid"
     [[ -z $server_pid ]] || pair_end server "$server_pid"
     client_pid='' server_pid=''
-    ! compgen -G "$RESULTS/asan.*" > /dev/null || vm_fail "a sanitizer reported: $(cat "$RESULTS"/asan.*)"
+    ! compgen -G "$RESULTS/sanitizer.*" > /dev/null || vm_fail "a sanitizer reported: $(cat "$RESULTS"/sanitizer.*)"
 }
 
 pair_no_errors_logged() {
