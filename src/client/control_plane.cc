@@ -2,15 +2,14 @@
 #include "client/control_plane.h"
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
-#include <unistd.h>
 
 #include <fmt/format.h>
 
 #include "client/path_control.h"
 #include "common/assert.h"
 #include "common/control/verbs.h"
+#include "common/host_name.h"
 #include "common/log.h"
 
 namespace rnbd::client {
@@ -19,10 +18,8 @@ namespace {
 /// How long flushing may take when the daemon stops.
 constexpr std::chrono::seconds kStopPatience{20};
 
-std::string host_name() {
-  std::array<char, 256> name{};
-  if (::gethostname(name.data(), name.size() - 1) != 0) return "localhost";
-  return name.data();
+Error not_mapped(const std::string& node) {
+  return {ENOENT, fmt::format("{} is not mapped by this daemon", node)};
 }
 
 Error being_replaced() { return {control::kBeingReplaced, "the daemon is being replaced"}; }
@@ -48,6 +45,9 @@ void ControlPlane::serve(control::Commands& commands) {
   });
   commands.handle(control::kUnmapVerb, [this](const control::Json& args, control::Reply reply) {
     unmap(args, std::move(reply));
+  });
+  commands.handle(control::kResizeVerb, [this](const control::Json& args, control::Reply reply) {
+    resize(args, std::move(reply));
   });
   commands.handle(control::kListVerb,
                   [this](const control::Json&, control::Reply reply) { reply(list()); });
@@ -148,7 +148,7 @@ void ControlPlane::unmap(const control::Json& args, control::Reply reply) {
   if (!request) return reply(fail(request.error()));
   Device* const device = find_device(request->device);
   if (device == nullptr) {
-    return reply(fail(ENOENT, fmt::format("{} is not mapped by this daemon", request->device)));
+    return reply(fail(not_mapped(request->device)));
   }
   device->unmap(request->force, [this, session = &device->session(),
                                  reply = std::move(reply)](Status status) mutable {
@@ -160,10 +160,30 @@ void ControlPlane::unmap(const control::Json& args, control::Reply reply) {
   });
 }
 
+void ControlPlane::resize(const control::Json& args, control::Reply reply) {
+  if (on_handed_over_) return reply(fail(being_replaced()));
+  const auto node = control::read_resize_args(args);
+  if (!node) return reply(fail(node.error()));
+  Device* const device = find_device(*node);
+  if (device == nullptr) return reply(fail(not_mapped(*node)));
+  device->refresh(
+      [node = *node, reply = std::move(reply)](const Result<std::uint64_t>& size) mutable {
+        if (size) {
+          reply(control::resize_result(node, *size));
+        } else {
+          reply(fail(size.error()));
+        }
+      });
+}
+
 control::Json ControlPlane::list() const {
   control::Json devices = control::Json::array();
   for (const auto& device : devices_) {
-    if (!device->node().empty()) devices.push_back(control::to_json(device->entry()));
+    if (device->node().empty()) continue;
+    control::Json entry = control::to_json(device->entry());
+    entry["paths"] = control::Json::array();
+    list_paths(device->session(), entry["paths"]);
+    devices.push_back(std::move(entry));
   }
   return control::list_result(std::move(devices));
 }

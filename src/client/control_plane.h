@@ -54,6 +54,7 @@ class ControlPlane final : private Device::Events {
  private:
   void map(const control::Json& args, control::Reply reply);
   void unmap(const control::Json& args, control::Reply reply);
+  void resize(const control::Json& args, control::Reply reply);
   [[nodiscard]] control::Json list() const;
   void paths(const control::Json& args, control::Reply reply) const;
   void path(const control::Json& args, control::Reply reply);

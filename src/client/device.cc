@@ -72,16 +72,18 @@ Result<DeviceShape> shape_of(const wire::OpenResponse& response) {
 }
 
 Status check_same_device(const wire::OpenResponse& before, const wire::OpenResponse& now) {
-  if (now.sectors < before.sectors || now.logical_block_size != before.logical_block_size) {
-    return fail(ENXIO, fmt::format("it came back with {} sectors, blocks of {}; it had {} and {}",
-                                   now.sectors + 0, now.logical_block_size + 0, before.sectors + 0,
-                                   before.logical_block_size + 0));
-  }
   const auto knows = [](const wire::OpenResponse& one) {
     return one.io_mode_mark == wire::kIoModeMark && one.disk_mark != wire::DiskMark{};
   };
-  if (knows(before) && knows(now) && before.disk_mark != now.disk_mark) {
+  const bool known = knows(before) && knows(now);
+  if (known && before.disk_mark != now.disk_mark) {
     return fail(ENXIO, "another disk came back under its name");
+  }
+  const bool smaller = !known && now.sectors < before.sectors;
+  if (smaller || now.logical_block_size != before.logical_block_size) {
+    return fail(ENXIO, fmt::format("it came back with {} sectors, blocks of {}; it had {} and {}",
+                                   now.sectors + 0, now.logical_block_size + 0, before.sectors + 0,
+                                   before.logical_block_size + 0));
   }
   return {};
 }
@@ -121,6 +123,7 @@ void Device::map(Mapped done) {
 
 void Device::on_opened(const wire::OpenResponse& response, Mapped done) {
   opened_ = response;
+  server_sectors_ = response.sectors;
   at_server_ = true;
   const auto shape = shape_of(response);
   if (!shape) {
@@ -194,6 +197,7 @@ Status Device::resume(DeviceFile file, const DeviceRecord& record, std::vector<U
   file_ = std::move(file);
   sockets_kept_ = sockets.size();
   opened_ = record.opened;
+  server_sectors_ = opened_.sectors;
   index_ = record.index;
   const auto shape = shape_of(opened_);
   if (!shape) return fail(shape.error());
@@ -264,6 +268,7 @@ void Device::on_attached(Result<std::uint32_t> index, Mapped done) {
   }
   log::info("{} of session {} is {}", request_.device_path, session_.name(), node());
   done(node());
+  if (stale_size_) on_server_changed();
 }
 
 void Device::undo_map(Error error, Mapped done) {
@@ -322,6 +327,7 @@ void Device::on_detached(Status detached, Unmapped done) {
     return;
   }
   state_ = DeviceState::Open;
+  if (stale_size_) on_server_changed();
   done(std::move(detached));
   auto forcing = std::exchange(forcing_, {});
   if (forcing.empty()) return;
@@ -337,17 +343,27 @@ void Device::take_apart(Executor::Task done) {
   auto close_at_server = [this, done = std::move(done)]() mutable {
     queues_.reset();
     session_.remove(*this);
+    for (Sized& waiting : std::exchange(refreshed_, {})) {
+      waiting(fail(EBUSY, fmt::format("{} is being unmapped", request_.device_path)));
+    }
     if (std::exchange(at_server_, false)) {
       session_.close_device(opened_.device_id, std::move(done));
     } else {
       control_.post(std::move(done));
     }
   };
-  if (queues_ != nullptr) {
-    queues_->destroy(std::move(close_at_server));
-  } else {
+  if (queues_ == nullptr) {
     close_at_server();
+    return;
   }
+  queues_->destroy([this, close_at_server = std::move(close_at_server)]() mutable {
+    // A question that reached the server behind CLOSE would open the device again.
+    if (asked_) {
+      after_answer_ = std::move(close_at_server);
+    } else {
+      close_at_server();
+    }
+  });
 }
 
 void Device::become_gone() {
@@ -435,16 +451,18 @@ void Device::on_reopened(const Result<wire::OpenResponse>& response, Executor::T
     retry_ = control_.call_after(kReopenDelay, [this] { reopen([] {}); });
     return;
   }
-  // The kernel keeps the size it was told.
+  // The kernel has yet to be told of another size; until then whatever it may ask for passes.
   const std::uint64_t known = opened_.sectors;
   opened_ = *response;
   opened_.sectors = known;
+  server_sectors_ = response->sectors;
   on_session_changed();
   at_server_ = true;
   last_error_.clear();
   log::info("{} ({}) is open again", node(), request_.device_path);
   queues_->set_device(opened_.device_id, *shape_of(opened_), std::move(done));
   set_service(Service::Open);
+  if (server_sectors_ != known) on_server_changed();
 }
 
 void Device::on_disconnect_request(BlockQueue&) {
@@ -477,6 +495,7 @@ control::DeviceEntry Device::entry() const {
           .state_seconds = static_cast<std::uint64_t>(
               std::chrono::duration_cast<std::chrono::seconds>(Clock::now() - since_).count()),
           .in_flight = queues_ == nullptr ? 0 : queues_->in_flight(),
+          .server_size_bytes = server_sectors_ * wire::kSectorSize / block * block,
           .last_error = last_error_};
 }
 

@@ -59,6 +59,12 @@ class Device final : public SessionDevice, private BlockQueueEvents {
   /// changed. on_device_gone follows success.
   void unmap(bool force, std::move_only_function<void(Status)> done);
 
+  using Sized = std::move_only_function<void(Result<std::uint64_t>)>;
+  /// Asks the server how large the device is, and gives /dev/nbdX that size, whoever uses it.
+  /// `done`: bytes. Errors: EBUSY (being mapped or unmapped), ENOTCONN (the server is away, and
+  /// will be asked when it is back), the server's, the kernel's.
+  void refresh(Sized done);
+
   [[nodiscard]] DeviceState state() const { return state_; }
   [[nodiscard]] RnbdSession& session() { return session_; }
   [[nodiscard]] const MapRequest& request() const { return request_; }
@@ -94,6 +100,12 @@ class Device final : public SessionDevice, private BlockQueueEvents {
   void on_session_lost(const std::string& why) override;
   void reopen(Executor::Task done) override;
   void on_session_changed() override;
+  void on_server_changed() override;
+  void ask_size();
+  void on_size(const Result<wire::OpenResponse>& response);
+  void change_size(std::uint64_t sectors);
+  void tell_kernel(std::uint64_t sectors, Executor::Task then);
+  void finish_refresh(const Result<std::uint64_t>& size);
   void on_reopened(const Result<wire::OpenResponse>& response, Executor::Task done);
   void set_service(Service service);
   static std::string_view name_of(Service service);
@@ -114,7 +126,8 @@ class Device final : public SessionDevice, private BlockQueueEvents {
   Events& events_;
 
   DeviceState state_ = DeviceState::Opening;
-  wire::OpenResponse opened_;
+  wire::OpenResponse opened_;         ///< with as many sectors as the kernel was told
+  std::uint64_t server_sectors_ = 0;  ///< as it last said
   std::optional<DeviceFile> file_;
   std::size_t sockets_kept_ = 0;
   bool at_server_ = false;  ///< open there, under opened_.device_id
@@ -122,6 +135,11 @@ class Device final : public SessionDevice, private BlockQueueEvents {
   std::optional<std::uint32_t> index_;  ///< N of /dev/nbdN
   bool given_up_ = false;               ///< attached under a server that went away meanwhile
   std::vector<Unmapped> forcing_;       ///< forced unmaps that wait for another one to fail
+  bool refreshing_ = false;             ///< from the question to the kernel's answer
+  bool asked_ = false;                  ///< the question is on its way
+  bool stale_size_ = false;             ///< another look is due
+  std::vector<Sized> refreshed_;        ///< who waits for it
+  Executor::Task after_answer_;         ///< the end of a device that has a question on its way
   std::unique_ptr<ControlContext::Timer> retry_;  ///< of an OPEN that the server refused
   Service service_ = Service::Open;
   TimePoint since_ = Clock::now();
@@ -130,8 +148,8 @@ class Device final : public SessionDevice, private BlockQueueEvents {
   std::shared_ptr<bool> alive_ = std::make_shared<bool>();  ///< for answers that may come too late
 };
 
-/// Whether what was opened again can take the place of what it was: as large at least, with the
-/// same blocks, and, where both servers say which disk it is, the same disk. ENXIO says what
+/// Whether what was opened again can take the place of what it was: with the same blocks and, where
+/// both servers say which disk it is, the same disk; else as large at least. ENXIO says what
 /// differs.
 Status check_same_device(const wire::OpenResponse& before, const wire::OpenResponse& now);
 /// The name that the kernel shows for the device.

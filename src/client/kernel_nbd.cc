@@ -24,6 +24,15 @@ void KernelNbd::detach(std::uint32_t index, bool force,
       std::move(done));
 }
 
+void KernelNbd::resize(std::uint32_t index, std::uint64_t size_bytes, std::string backend,
+                       std::move_only_function<void(Status)> done) {
+  blocking_.run(
+      [index, size_bytes, backend = std::move(backend)] {
+        return resize_device(index, size_bytes, backend);
+      },
+      std::move(done));
+}
+
 void KernelNbd::detach_leftover(std::optional<std::uint32_t> index, std::string backend,
                                 std::move_only_function<void(Status)> done) {
   blocking_.run(

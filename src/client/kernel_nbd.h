@@ -15,6 +15,8 @@ class KernelNbd final : public NbdDriver {
   void attach(NbdDeviceConfig config, std::vector<UniqueFd> sockets, std::uint32_t max_request,
               std::move_only_function<void(Result<std::uint32_t>)> done) override;
   void detach(std::uint32_t index, bool force, std::move_only_function<void(Status)> done) override;
+  void resize(std::uint32_t index, std::uint64_t size_bytes, std::string backend,
+              std::move_only_function<void(Status)> done) override;
   void detach_leftover(std::optional<std::uint32_t> index, std::string backend,
                        std::move_only_function<void(Status)> done) override;
 

@@ -112,6 +112,12 @@ Status detach_device(std::uint32_t index) {
   return wait_until_free(sysfs, kFreePatience);
 }
 
+Status resize_device(std::uint32_t index, std::uint64_t size_bytes, const std::string& backend) {
+  auto netlink = NbdNetlink::open();
+  if (!netlink) return fail(netlink.error());
+  return netlink->reconfigure(index, {.size_bytes = size_bytes, .backend = backend});
+}
+
 Status detach_leftover(std::optional<std::uint32_t> index, const std::string& backend) {
   if (index) return detach_device_by_force(*index);
   auto netlink = NbdNetlink::open();

@@ -31,6 +31,11 @@ class NbdDriver {
   virtual void detach(std::uint32_t index, bool force,
                       std::move_only_function<void(Status)> done) = 0;
 
+  /// Gives a device another size, whoever uses it; the kernel tells udev. Errors: EINVAL (it is not
+  /// connected, or has another backend).
+  virtual void resize(std::uint32_t index, std::uint64_t size_bytes, std::string backend,
+                      std::move_only_function<void(Status)> done) = 0;
+
   /// Disconnects what a process that is gone had connected: the device `index`, or, of an attach
   /// that was cut short, any with this backend. No error if there is none.
   virtual void detach_leftover(std::optional<std::uint32_t> index, std::string backend,

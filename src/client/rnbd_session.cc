@@ -118,6 +118,12 @@ void RnbdSession::on_settings_changed() {
   for (SessionDevice* device : devices_) device->on_session_changed();
 }
 
+void RnbdSession::on_server_changed() {
+  // Before the session is ready they are opened anyway.
+  if (!ready_) return;
+  for (SessionDevice* device : devices_) device->on_server_changed();
+}
+
 TimePoint RnbdSession::since(const rtrs::PathKeeper& path) const {
   const auto found = path_changes_.find(path.index());
   return found == path_changes_.end() ? Clock::now() : found->second;

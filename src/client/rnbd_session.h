@@ -32,6 +32,8 @@ class SessionDevice {
   virtual void reopen(Executor::Task done) = 0;
   /// The session's settings are others now.
   virtual void on_session_changed() = 0;
+  /// The device may have another size now.
+  virtual void on_server_changed() = 0;
 };
 
 /// What to open, in RNBD's words.
@@ -85,6 +87,7 @@ class RnbdSession final : private rtrs::SessionEvents {
   void on_session_down(const Error& error, bool will_retry) override;
   void on_path_state(const rtrs::PathKeeper& path) override;
   void on_settings_changed() override;
+  void on_server_changed() override;
   void on_refused(const Error& error);
   void on_hello(int error, std::span<const std::byte> answer);
   void close_stale();

@@ -83,6 +83,14 @@ Result<Backend> Backend::open(const FoundDisk& disk, bool writable, wire::IoMode
   return backend;
 }
 
+Result<bool> Backend::refresh_size() {
+  const auto sectors = disk_sectors(fd_.get(), is_block_, limits_.logical_block_size);
+  if (!sectors) return fail(sectors.error());
+  if (*sectors == 0 || *sectors == limits_.sectors) return false;
+  limits_.sectors = *sectors;
+  return true;
+}
+
 Result<UniqueFd> claim_for_writing(const FoundDisk& disk) {
   if (!disk.identity().is_block) return UniqueFd();
   auto claim = disk.reopen(O_RDONLY | O_EXCL);

@@ -37,6 +37,10 @@ class Backend {
   /// Blocks for as long as the disk's driver does.
   static Result<Backend> open(const FoundDisk& disk, bool writable, wire::IoMode io_mode);
 
+  /// Asks how large it is now. True if that is another size than before; one that has shrunk to
+  /// nothing keeps its size, and its I/O fails. Errors: those of fstat(2) and BLKGETSIZE64.
+  Result<bool> refresh_size();
+
   [[nodiscard]] const DiskLimits& limits() const { return limits_; }
   [[nodiscard]] wire::IoMode io_mode() const { return io_mode_; }  ///< BlockIo or FileIo
   [[nodiscard]] bool writable() const { return writable_; }

@@ -4,22 +4,18 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <fcntl.h>
 #include <string_view>
 #include <toml++/toml.h>
-#include <unistd.h>
 #include <utility>
 
 #include <fmt/format.h>
 
-#include "common/unique_fd.h"
+#include "common/text_file.h"
 #include "common/words.h"
 #include "server/daemon_options.h"
 
 namespace rnbd::server {
 namespace {
-
-constexpr std::size_t kMaxFile = 1UL << 20;
 
 std::string_view type_name(const toml::node& value) {
   switch (value.type()) {
@@ -128,22 +124,6 @@ std::unexpected<Error> fail_at(const std::string& path, const toml::source_posit
   return fail(EINVAL, fmt::format("{}:{}:{}: {}", path, where.line, where.column, reason));
 }
 
-Result<std::string> read_file(const std::string& path) {
-  const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!file) return fail(errno, fmt::format("cannot open {}", path));
-  std::string text;
-  std::array<char, 4096> piece{};
-  for (;;) {
-    const ssize_t got = ::read(file.get(), piece.data(), piece.size());
-    if (got == 0) return text;
-    if (got < 0) return fail(errno, fmt::format("cannot read {}", path));
-    text.append(piece.data(), static_cast<std::size_t>(got));
-    if (text.size() > kMaxFile) {
-      return fail(EFBIG, fmt::format("{} has more than {} bytes", path, kMaxFile));
-    }
-  }
-}
-
 Status apply(const toml::table& table, const std::string& path, DaemonOptions& options) {
   for (const auto& [name, node] : table) {
     const std::string_view text = name.str();
@@ -162,7 +142,7 @@ Status apply(const toml::table& table, const std::string& path, DaemonOptions& o
 }  // namespace
 
 Status load_config(const std::string& path, DaemonOptions& options) {
-  const auto text = read_file(path);
+  const auto text = read_text_file(path);
   if (!text) return fail(text.error());
   DaemonOptions changed = options;
   try {

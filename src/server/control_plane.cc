@@ -10,6 +10,9 @@
 namespace rnbd::server {
 namespace {
 
+/// Growing a volume should be noticed before somebody wonders; it costs an ioctl for each.
+constexpr std::chrono::seconds kLookAtSizes{1};
+
 std::vector<WorkerContext*> contexts(const std::vector<StoreWorker>& workers) {
   std::vector<WorkerContext*> result;
   result.reserve(workers.size());
@@ -75,7 +78,18 @@ ControlPlane::ControlPlane(ControlContext& control, std::vector<StoreWorker> wor
     : control_(control),
       workers_(std::move(workers)),
       exports_(std::move(search_path)),
-      acceptor_(control, contexts(workers_), settings, *this) {}
+      acceptor_(control, contexts(workers_), settings, *this) {
+  look_at_sizes();
+}
+
+void ControlPlane::serve(control::Commands& commands) {
+  commands.handle(control::kListVerb,
+                  [this](const control::Json&, control::Reply reply) { reply(list()); });
+  commands.handle(control::kRevalidateVerb,
+                  [this](const control::Json& args, control::Reply reply) {
+                    revalidate(args, std::move(reply));
+                  });
+}
 
 Status ControlPlane::listen(transport::Fabric& fabric, std::uint16_t port) {
   auto listener = fabric.listen({.text = "", .port = port}, acceptor_);
@@ -85,6 +99,7 @@ Status ControlPlane::listen(transport::Fabric& fabric, std::uint16_t port) {
 }
 
 void ControlPlane::stop(Executor::Task done) {
+  next_look_.reset();
   listener_.reset();
   acceptor_.close(std::move(done));
 }
@@ -111,6 +126,35 @@ void ControlPlane::on_session_closed(rtrs::ServerSession& session, Executor::Tas
 SessionPeer* ControlPlane::find_peer(std::uint64_t id) const {
   const auto peer = std::ranges::find_if(peers_, [id](const auto& one) { return one->id() == id; });
   return peer == peers_.end() ? nullptr : peer->get();
+}
+
+void ControlPlane::look_at_sizes() {
+  if (const auto resized = exports_.revalidate()) announce(*resized);
+  next_look_ = control_.call_after(kLookAtSizes, [this] { look_at_sizes(); });
+}
+
+void ControlPlane::announce(const std::vector<Exports::Resized>& resized) {
+  for (const auto& [entry, was_bytes] : resized) {
+    log::info("{} has {} bytes now, it had {} (session {})", entry->device_path, entry->size_bytes,
+              was_bytes, entry->session_name);
+    find_peer(entry->session)->resize(*entry);
+  }
+}
+
+void ControlPlane::revalidate(const control::Json& args, control::Reply reply) {
+  const auto device = control::read_revalidate_args(args);
+  if (!device) return reply(fail(device.error()));
+  const auto resized = exports_.revalidate(*device);
+  if (!resized) return reply(fail(resized.error()));
+  announce(*resized);
+  control::Json changed = control::Json::array();
+  for (const auto& [entry, was_bytes] : *resized) {
+    changed.push_back(control::to_json(control::ResizedEntry{.device = entry->device_path,
+                                                             .session = entry->session_name,
+                                                             .was_bytes = was_bytes,
+                                                             .size_bytes = entry->size_bytes}));
+  }
+  reply(control::list_result(std::move(changed)));
 }
 
 control::Json ControlPlane::list() const {

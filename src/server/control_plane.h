@@ -7,7 +7,7 @@
 #include <memory>
 #include <vector>
 
-#include "common/control/messages.h"
+#include "common/control/server.h"
 #include "common/control_context.h"
 #include "server/exports.h"
 #include "server/session_peer.h"
@@ -27,10 +27,16 @@ class ControlPlane final : private rtrs::ServerSessionEvents {
   /// Disconnects all clients; `done` once nothing runs on any worker.
   void stop(Executor::Task done);
 
+  /// What commands ask for.
+  void serve(control::Commands& commands);
+
   /// What `rnbd-server list` prints.
   [[nodiscard]] control::Json list() const;
 
  private:
+  void revalidate(const control::Json& args, control::Reply reply);
+  void look_at_sizes();
+  void announce(const std::vector<Exports::Resized>& resized);
   Result<rtrs::RequestHandler*> on_session_named(rtrs::ServerSession& session) override;
   void on_session_closed(rtrs::ServerSession& session, Executor::Task done) override;
   void on_session_ended(rtrs::ServerSession&) override {}
@@ -43,6 +49,7 @@ class ControlPlane final : private rtrs::ServerSessionEvents {
   std::unique_ptr<transport::Listener> listener_;
   std::vector<std::unique_ptr<SessionPeer>> peers_;
   std::uint64_t sessions_named_ = 0;
+  std::unique_ptr<ControlContext::Timer> next_look_;  ///< at the disks' sizes
 };
 
 }  // namespace rnbd::server

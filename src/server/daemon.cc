@@ -112,8 +112,7 @@ Status serve(const DaemonOptions& options, Notifier& notifier) {
   if (Status listening = plane.listen(**fabric, options.port_nr); !listening) return listening;
 
   control::ControlServer commands(loop.io());
-  commands.handle(control::kListVerb,
-                  [&](const control::Json&, control::Reply reply) { reply(plane.list()); });
+  plane.serve(commands);
   if (Status listening = commands.listen(options.control_path); !listening) return listening;
 
   announce(options, settings, pool->size());

@@ -66,6 +66,12 @@ Result<std::uint64_t> device_size(int fd) {
   return size;
 }
 
+Result<std::uint64_t> file_size(int fd) {
+  struct stat status{};
+  if (::fstat(fd, &status) != 0) return fail(errno, "fstat");
+  return static_cast<std::uint64_t>(status.st_size);
+}
+
 Result<std::uint32_t> block_size_of(int fd, unsigned long request, const char* name) {
   std::uint32_t size = 0;
   if (::ioctl(fd, request, &size) != 0) return fail(errno, fmt::format("ioctl {}", name));
@@ -134,20 +140,25 @@ Result<DiskLimits> block_device_limits(int fd, bool writable) {
 }
 
 Result<DiskLimits> file_limits(int fd, std::uint32_t block_size, bool writable) {
-  struct stat status{};
-  if (::fstat(fd, &status) != 0) return fail(errno, "fstat");
-  const auto size = static_cast<std::uint64_t>(status.st_size);
+  const auto size = file_size(fd);
+  if (!size) return fail(size.error());
 
   DiskLimits limits;
-  limits.sectors = capacity_sectors(size, block_size);
+  limits.sectors = capacity_sectors(*size, block_size);
   limits.logical_block_size = block_size;
   limits.physical_block_size = std::max(block_size, kUsualBlock);
-  if (writable && can_punch_holes(fd, size)) {
+  if (writable && can_punch_holes(fd, *size)) {
     limits.max_discard_sectors = whole_sectors(kMaxDiscardBytes, block_size);
     limits.discard_granularity = limits.physical_block_size;
     limits.max_write_zeroes_sectors = whole_sectors(kMaxZeroesBytes, block_size);
   }
   return limits;
+}
+
+Result<std::uint64_t> disk_sectors(int fd, bool is_block, std::uint32_t block_size) {
+  const auto size = is_block ? device_size(fd) : file_size(fd);
+  if (!size) return fail(size.error());
+  return capacity_sectors(*size, block_size);
 }
 
 }  // namespace rnbd::server

@@ -22,4 +22,7 @@ Result<DiskLimits> block_device_limits(int fd, bool writable);
 /// end, whether holes can be punched.
 Result<DiskLimits> file_limits(int fd, std::uint32_t block_size, bool writable);
 
+/// How many sectors (wire::kSectorSize) whole blocks of the open disk make.
+Result<std::uint64_t> disk_sectors(int fd, bool is_block, std::uint32_t block_size);
+
 }  // namespace rnbd::server

@@ -49,6 +49,13 @@ void Dispatcher::open_device(std::uint32_t device_id, const Backend& backend, Ex
       std::move(done));
 }
 
+void Dispatcher::resize_device(std::uint32_t device_id, std::uint64_t sectors,
+                               Executor::Task done) {
+  on_each_lane(
+      [device_id, sectors](Lane& lane) { lane.devices[device_id].limits.sectors = sectors; },
+      std::move(done));
+}
+
 void Dispatcher::close_device(std::uint32_t device_id, Executor::Task done) {
   const Countdown one_done(lanes_.size(), std::move(done));
   for (Lane& lane : lanes_) {

@@ -49,6 +49,9 @@ class Dispatcher final : public rtrs::RequestHandler, private DiskRequest::Idle 
   /// Serves a device under an id that no worker knows.
   void open_device(std::uint32_t device_id, const Backend& backend, Executor::Task done);
 
+  /// From now on the device ends there. It was opened.
+  void resize_device(std::uint32_t device_id, std::uint64_t sectors, Executor::Task done);
+
   /// Refuses new requests for the device; `done` once none is on its way to the disk.
   void close_device(std::uint32_t device_id, Executor::Task done);
 

@@ -10,6 +10,7 @@
 
 #include "common/assert.h"
 #include "common/limits.h"
+#include "common/log.h"
 #include "server/disk_mark.h"
 
 namespace rnbd::server {
@@ -150,6 +151,24 @@ void Exports::force_close(std::uint64_t session, std::uint32_t device_id) {
   if (entry == nullptr) return;
   drop_disk(*entry);
   entry->state = ExportState::Closed;
+}
+
+Result<std::vector<Exports::Resized>> Exports::revalidate(std::string_view device_path) {
+  std::vector<Resized> resized;
+  bool found = device_path.empty();
+  for (auto& [key, entry] : exports_) {
+    if (!device_path.empty() && entry.device_path != device_path) continue;
+    if (entry.state != ExportState::Open) continue;
+    found = true;
+    const auto changed = entry.backend->refresh_size();
+    if (!changed) {
+      log::debug("{}: {}", entry.device_path, describe(changed.error()));
+    } else if (*changed) {
+      resized.push_back({&entry, std::exchange(entry.size_bytes, entry.backend->size_bytes())});
+    }
+  }
+  if (!found) return fail(ENOENT, fmt::format("no client has {} open", device_path));
+  return resized;
 }
 
 void Exports::close_session(std::uint64_t session) {

@@ -74,6 +74,14 @@ class Exports {
   /// would be opened under that id next.
   void force_close(std::uint64_t session, std::uint32_t device_id);
 
+  struct Resized {
+    const Export* entry = nullptr;
+    std::uint64_t was_bytes = 0;
+  };
+  /// Looks at the sizes of the open disks, or of the one at `device_path` only; answers which have
+  /// changed. Errors: ENOENT (nobody has that disk open).
+  Result<std::vector<Resized>> revalidate(std::string_view device_path = {});
+
   /// Closes everything a session has. No request uses any of it.
   void close_session(std::uint64_t session);
 

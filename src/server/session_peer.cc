@@ -34,11 +34,18 @@ SessionPeer::SessionPeer(std::uint64_t id, rtrs::ServerSession& session,
 }
 
 void SessionPeer::stop(Executor::Task done) {
+  stopping_ = true;
   if (!served_.empty()) session_.expect_return();
   dispatcher_.stop([this, done = std::move(done)]() mutable {
     exports_.close_session(id_);
     done();
   });
+}
+
+void SessionPeer::resize(const Export& entry) {
+  if (stopping_) return;
+  dispatcher_.resize_device(entry.device_id, entry.backend->limits().sectors,
+                            [this] { session_.raise_generation(); });
 }
 
 void SessionPeer::on_service_message(std::vector<std::byte> message, Answer answer) {

@@ -22,6 +22,9 @@ class SessionPeer final : public ServiceHandler {
   SessionPeer(std::uint64_t id, rtrs::ServerSession& session,
               const std::vector<StoreWorker>& workers, ControlContext& control, Exports& exports);
 
+  /// A device that is open has another size now: workers are told, then the client.
+  void resize(const Export& entry);
+
   /// Closes everything the session has open; no request runs any more.
   void stop(Executor::Task done);
 
@@ -44,6 +47,7 @@ class SessionPeer final : public ServiceHandler {
   rtrs::ServerSession& session_;
   Exports& exports_;
   Dispatcher dispatcher_;
+  bool stopping_ = false;
   std::set<std::uint32_t> served_;  ///< devices that all workers know
   /// Devices that workers do not know yet, and who waits for them.
   std::map<std::uint32_t, std::vector<Answer>> opening_;

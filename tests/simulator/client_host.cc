@@ -97,6 +97,13 @@ void ClientHost::add(const std::string& disk, const std::string& access, History
   mappings_.push_back(std::move(mapping));
 }
 
+bool ClientHost::all_sized(const std::function<std::uint64_t(const std::string&)>& size) const {
+  return std::ranges::all_of(mappings_, [&](const auto& mapping) {
+    const NbdDevice* const device = mapping->user->device();
+    return device == nullptr || device->config().size_bytes == size(mapping->disk);
+  });
+}
+
 void ClientHost::start() {
   RNBD_ASSERT(life_ == nullptr);
   world_.note("{}: starts, {} descriptors kept", name_, keeper_.size());

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <array>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -73,6 +74,8 @@ class ClientHost {
   [[nodiscard]] const std::string& name() const { return name_; }
   [[nodiscard]] std::vector<DiskUser*> users() const;
   [[nodiscard]] bool all_mapped() const;
+  /// Every device that is mapped has so many bytes as `size` says of its disk.
+  [[nodiscard]] bool all_sized(const std::function<std::uint64_t(const std::string&)>& size) const;
   [[nodiscard]] bool nothing_mapped() const { return nbd_.devices() == 0; }
   [[nodiscard]] std::size_t kept() const { return keeper_.size(); }
   /// What its daemon says of its paths and devices, for a person.

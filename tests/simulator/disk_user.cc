@@ -62,9 +62,13 @@ void DiskUser::issue_any() {
 
 Range DiskUser::any_range(std::uint32_t most) {
   const std::uint32_t block = device_->config().block_size / kSector;
-  const std::uint32_t blocks = history_.sectors() / block;
+  const std::uint32_t blocks = sectors() / block;
   const std::uint32_t count = std::min(1 + world_.below(std::max(most / block, 1U)), blocks);
   return {world_.below(blocks - count + 1) * block, count * block};
+}
+
+std::uint32_t DiskUser::sectors() const {
+  return static_cast<std::uint32_t>(device_->config().size_bytes / kSector);
 }
 
 bool DiskUser::overlaps_a_write(Range range) const {
@@ -91,7 +95,8 @@ void DiskUser::settle(int error, NbdCommand command, Range range) {
   ++answered_;
   world_.detail("{}: {} {}+{} answered with {}", name_, name_of(command), range.first, range.count,
                 error);
-  const bool explained = error == 0 || error == ENODEV || errors_are_fine || gives_up_;
+  const bool explained = error == 0 || error == ENODEV || errors_are_fine || gives_up_ ||
+                         history_.was_cut_short(range);
   if (!explained) {
     world_.fail("{}: {} of {}+{} failed with {} for no reason", name_, name_of(command),
                 range.first, range.count, error);
@@ -112,8 +117,8 @@ void DiskUser::read(Range range) {
 
 void DiskUser::read_all() {
   const std::uint32_t step = device_->max_request() / static_cast<std::uint32_t>(kSector);
-  for (std::uint32_t at = 0; at < history_.sectors(); at += step) {
-    read({at, std::min(step, history_.sectors() - at)});
+  for (std::uint32_t at = 0; at < sectors(); at += step) {
+    read({at, std::min(step, sectors() - at)});
   }
 }
 

@@ -52,6 +52,7 @@ class DiskUser {
  private:
   void burst();
   void issue_any();
+  [[nodiscard]] std::uint32_t sectors() const;  ///< of its device
   [[nodiscard]] Range any_range(std::uint32_t most);
   [[nodiscard]] bool overlaps_a_write(Range range) const;
   void read(Range range);

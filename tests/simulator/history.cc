@@ -120,7 +120,7 @@ std::optional<std::string> History::end_read(ReadId read, std::span<const std::b
 
 void History::lose_power() {
   ++power_losses_;
-  for (std::uint32_t i = 0; i < sectors(); ++i) {
+  for (std::uint32_t i = 0; i < sectors_.size(); ++i) {
     Sector& sector = sectors_[i];
     for (Version version = sector.durable; version <= sector.last; ++version) {
       add_possible(i, version);

@@ -32,10 +32,14 @@ struct Range {
 
 class History {
  public:
-  History(std::uint32_t disk, std::uint32_t sectors) : disk_(disk), sectors_(sectors) {}
+  History(std::uint32_t disk, std::uint32_t sectors)
+      : disk_(disk), smallest_(sectors), sectors_(sectors) {}
 
-  [[nodiscard]] std::uint32_t sectors() const {
-    return static_cast<std::uint32_t>(sectors_.size());
+  /// The disk ends elsewhere now. What it once had stays what it was.
+  void set_size(std::uint32_t sectors) { smallest_ = std::min(smallest_, sectors); }
+  /// It may once have ended inside of the range.
+  [[nodiscard]] bool was_cut_short(Range range) const {
+    return range.first + range.count > smallest_;
   }
 
   /// New versions for all of them; `zeroes`: by an operation that leaves zeroes.
@@ -89,6 +93,7 @@ class History {
   void add_possible(std::uint32_t number, Version version);
 
   const std::uint32_t disk_;
+  std::uint32_t smallest_ = 0;  ///< sectors that it has always had
   std::vector<Sector> sectors_;
   std::list<Read> reads_;  ///< under way
   std::uint32_t power_losses_ = 0;

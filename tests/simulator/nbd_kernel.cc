@@ -129,6 +129,18 @@ void NbdKernel::detach(std::uint32_t index, bool force,
                   }});
 }
 
+void NbdKernel::resize(std::uint32_t index, std::uint64_t size_bytes, std::string backend,
+                       std::move_only_function<void(Status)> done) {
+  NbdDevice* const device = find(index);
+  if (device == nullptr || device->config().backend != backend) {
+    answer(std::move(done), Status(fail(EINVAL, "no such device")));
+    return;
+  }
+  world_.note("nbd{}: {} bytes, it had {}", index, size_bytes, device->config().size_bytes);
+  device->resize(size_bytes);
+  answer(std::move(done), Status{});
+}
+
 void NbdKernel::detach_leftover(std::optional<std::uint32_t> index, std::string backend,
                                 std::move_only_function<void(Status)> done) {
   std::vector<std::uint32_t> gone;

@@ -45,6 +45,8 @@ class NbdDevice {
   /// Requests to end are sent, nothing is read any more, and everything under way fails.
   void disconnect();
 
+  void resize(std::uint64_t bytes) { config_.size_bytes = bytes; }
+
   [[nodiscard]] std::uint32_t index() const { return index_; }
   [[nodiscard]] const client::NbdDeviceConfig& config() const { return config_; }
   [[nodiscard]] std::uint32_t max_request() const { return max_request_; }
@@ -72,7 +74,7 @@ class NbdDevice {
 
   World& world_;
   const std::uint32_t index_;
-  const client::NbdDeviceConfig config_;
+  client::NbdDeviceConfig config_;
   const std::uint32_t max_request_;
   std::vector<std::unique_ptr<Socket>> sockets_;
   bool connected_ = true;
@@ -92,6 +94,8 @@ class NbdKernel final : public client::NbdDriver {
               std::uint32_t max_request,
               std::move_only_function<void(Result<std::uint32_t>)> done) override;
   void detach(std::uint32_t index, bool force, std::move_only_function<void(Status)> done) override;
+  void resize(std::uint32_t index, std::uint64_t size_bytes, std::string backend,
+              std::move_only_function<void(Status)> done) override;
   void detach_leftover(std::optional<std::uint32_t> index, std::string backend,
                        std::move_only_function<void(Status)> done) override;
 

@@ -195,6 +195,10 @@ void Run::finish() {
   // A last unmap may still have been under way.
   const auto rested = [&] { return users_idle() && all_mapped(); };
   if (!turn_until_or_fail(rested, kPatience, "requests do not end")) return;
+  // Nothing but the server's word tells of these.
+  for (std::uint32_t i = 0; i < kDisks; ++i) resize_disk();
+  const auto sized = [&] { return all_have_their_size(); };
+  if (!turn_until_or_fail(sized, kPatience, "a device has not the size of its disk")) return;
   for (const auto& client : clients_) {
     for (DiskUser* const user : client->users()) {
       user->errors_are_fine = false;
@@ -221,6 +225,12 @@ void Run::finish() {
 bool Run::all_run() const {
   return server_->running() &&
          std::ranges::all_of(clients_, [](const auto& client) { return client->running(); });
+}
+
+bool Run::all_have_their_size() const {
+  return std::ranges::all_of(clients_, [this](const auto& client) {
+    return client->all_sized([this](const std::string& disk) { return server_->size_bytes(disk); });
+  });
 }
 
 bool Run::opened_as_mapped() const {

@@ -78,6 +78,7 @@ class Run {
   void slow_disks_down(Duration slowest, Duration length);
   void stick_disks();
   void failing_disks();
+  void resize_disk();
   void unmap_something();
   void change_path();
   void let_intruder_in();
@@ -94,6 +95,7 @@ class Run {
   void finish();
   [[nodiscard]] bool all_run() const;
   [[nodiscard]] bool opened_as_mapped() const;
+  [[nodiscard]] bool all_have_their_size() const;
   void check_what_is_left();
   void fail_with_state(const std::string& why);
   ClientHost& any_client();

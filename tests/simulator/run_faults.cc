@@ -15,12 +15,12 @@ using std::chrono::seconds;
 
 void Run::draw_faults() {
   constexpr std::array kFaults = {
-      &Run::cut_line,       &Run::break_line,         &Run::refuse_connections, &Run::kill_server,
-      &Run::cut_power,      &Run::restart_server,     &Run::kill_client,        &Run::lose_client,
-      &Run::upgrade_client, &Run::pause_somebody,     &Run::slow_disks,         &Run::stick_disks,
-      &Run::failing_disks,  &Run::unmap_something,    &Run::change_path,        &Run::stall_thread,
-      &Run::strand_packets, &Run::strand_predecessor, &Run::shake_server,       &Run::lose_one_way,
-      &Run::let_intruder_in};
+      &Run::cut_line,        &Run::break_line,         &Run::refuse_connections, &Run::kill_server,
+      &Run::cut_power,       &Run::restart_server,     &Run::kill_client,        &Run::lose_client,
+      &Run::upgrade_client,  &Run::pause_somebody,     &Run::slow_disks,         &Run::stick_disks,
+      &Run::failing_disks,   &Run::unmap_something,    &Run::change_path,        &Run::stall_thread,
+      &Run::strand_packets,  &Run::strand_predecessor, &Run::shake_server,       &Run::lose_one_way,
+      &Run::let_intruder_in, &Run::resize_disk};
   for (const Fault fault : kFaults) {
     if (world_.one_in(3)) chances_.push_back({fault, 1 + world_.below(8)});
   }
@@ -205,6 +205,12 @@ void Run::failing_disks() {
     for (DiskUser* const user : client->users()) user->errors_are_fine = true;
   }
   world_.after(world_.some_time(seconds(5)), [this] { server_->mood.fails_one_in = 0; });
+}
+
+/// By whole blocks of 4 KiB.
+void Run::resize_disk() {
+  if (!server_->can_shrink()) return;
+  server_->resize(world_.below(kDisks), kDiskSectors / 2 + 8 * world_.below(kDiskSectors / 16 + 1));
 }
 
 void Run::unmap_something() { any_client().unmap_any(world_.one_in(2)); }

@@ -2,6 +2,7 @@
 #include "simulator/server_host.h"
 
 #include <sys/stat.h>
+#include <sys/statfs.h>
 
 #include "common/assert.h"
 
@@ -39,7 +40,21 @@ ServerHost::ServerHost(World& world, sim::MemoryFabric& fabric,
     const std::string file = directory / fmt::format("disk{}", i);
     RNBD_ASSERT(::stat(file.c_str(), &status) == 0);
     by_inode_[status.st_ino] = &disks_[i];
+    std::filesystem::resize_file(file, habits.sectors * kSector);
   }
+  struct statfs system{};
+  RNBD_ASSERT(::statfs(directory.c_str(), &system) == 0);
+  can_shrink_ = system.f_fsid.__val[0] != 0 || system.f_fsid.__val[1] != 0;
+}
+
+void ServerHost::resize(std::uint32_t disk, std::uint32_t sectors) {
+  world_.note("disk{}: {} sectors", disk, sectors);
+  histories_[disk].set_size(sectors);
+  std::filesystem::resize_file(fmt::format("{}/disk{}", directory_, disk), sectors * kSector);
+}
+
+std::uint64_t ServerHost::size_bytes(const std::string& disk) const {
+  return std::filesystem::file_size(directory_ + "/" + disk);
 }
 
 void ServerHost::start() {

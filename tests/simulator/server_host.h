@@ -21,7 +21,7 @@ namespace rnbd::simulator {
 struct ServerHabits {
   rtrs::AcceptorSettings settings;
   std::uint32_t disks = 2;
-  std::uint32_t sectors = 256;  ///< of each disk
+  std::uint32_t sectors = 256;  ///< of each disk, at most
 };
 
 class ServerHost {
@@ -42,6 +42,11 @@ class ServerHost {
   [[nodiscard]] std::vector<sim::ManualContext*> contexts() const;
   /// By all clients together; none while it does not run.
   [[nodiscard]] std::size_t devices_open() const;
+  /// A disk grows or shrinks. What lies behind its end stays, for when it grows again.
+  void resize(std::uint32_t disk, std::uint32_t sectors);
+  [[nodiscard]] std::uint64_t size_bytes(const std::string& disk) const;
+  /// Disks have marks here, by which a shrunk one can be told from another one.
+  [[nodiscard]] bool can_shrink() const { return can_shrink_; }
   [[nodiscard]] History& history(std::size_t disk) { return histories_[disk]; }
   [[nodiscard]] const ModelDisk& disk(std::size_t number) const { return disks_[number]; }
   [[nodiscard]] sim::MemoryHost& host() { return host_; }
@@ -59,6 +64,7 @@ class ServerHost {
   std::map<ino_t, ModelDisk*> by_inode_;
   Life* life_ = nullptr;
   bool stopping_ = false;
+  bool can_shrink_ = false;
 };
 
 }  // namespace rnbd::simulator

@@ -39,6 +39,22 @@ TEST(Backend, DescribesAFile) {
   EXPECT_EQ(limits.secure_discard_sectors, 0U);
 }
 
+TEST(Backend, LearnsThatAFileHasAnotherSize) {
+  const test::TempDirectory directory;
+  const auto path = directory.make_file("disk", 3 * kMiB);
+  auto backend = Backend::open(test::find_disk(path), false, IoMode::FileIo);
+  ASSERT_TRUE(backend) << describe(backend.error());
+  EXPECT_FALSE(*backend->refresh_size());
+  for (const std::uint64_t size : {5 * kMiB, kMiB}) {
+    std::filesystem::resize_file(path, size + 100);
+    EXPECT_TRUE(*backend->refresh_size());
+    EXPECT_EQ(backend->size_bytes(), size) << "whole blocks only";
+  }
+  std::filesystem::resize_file(path, 0);
+  EXPECT_FALSE(*backend->refresh_size());
+  EXPECT_EQ(backend->size_bytes(), kMiB) << "there is no device without a block";
+}
+
 TEST(Backend, FilesTakeDiscardsWhereHolesCanBePunched) {
   const test::TempDirectory directory("/dev/shm");
   const FoundDisk disk = test::find_disk(directory.make_file("disk", kMiB));

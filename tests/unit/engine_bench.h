@@ -183,6 +183,8 @@ class Client final : public SessionEvents, public RequestOwner, public PermitWai
     retries = will_retry;
   }
 
+  void on_server_changed() override { ++changes; }
+
   void on_request_done(PermitId permit, int error) override {
     done[permit] = error;
     ++finished;
@@ -214,6 +216,7 @@ class Client final : public SessionEvents, public RequestOwner, public PermitWai
   int permit_calls = 0;
   int ups = 0;
   int downs = 0;
+  int changes = 0;
   bool retries = false;
   bool says_hello = false;
   Error last_error;

@@ -187,6 +187,32 @@ TEST_F(ExportsTable, ClosingWhatIsNotThereIsFine) {
   EXPECT_TRUE(exports_.list().empty());
 }
 
+TEST_F(ExportsTable, RevalidatingFindsWhatHasAnotherSize) {
+  (void)directory_.make_file("other", 1 << 20);
+  const std::string disk = (directory_.path() / "disk").string();
+  ASSERT_TRUE(open(kAlice, AccessMode::ReadWrite));
+  ASSERT_TRUE(open(kBob, AccessMode::ReadOnly));
+  ASSERT_TRUE(open(kBob, AccessMode::ReadOnly, "other"));
+  ASSERT_TRUE(open(kCarol, AccessMode::ReadOnly));
+  exports_.begin_close(kCarol.id, 0);
+  EXPECT_TRUE(exports_.revalidate()->empty());
+  std::filesystem::resize_file(disk, 2 << 20);
+  EXPECT_TRUE(exports_.revalidate((directory_.path() / "other").string())->empty());
+  const auto grown = exports_.revalidate(disk);
+  ASSERT_TRUE(grown);
+  ASSERT_EQ(grown->size(), 2U) << "both that have it open, and not who is closing it";
+  for (const auto& [entry, was_bytes] : *grown) {
+    EXPECT_EQ(entry->device_path, disk);
+    EXPECT_EQ(was_bytes, 1U << 20);
+    EXPECT_EQ(entry->size_bytes, 2U << 20);
+    EXPECT_EQ(entry->backend->limits().sectors, (2U << 20) / 512);
+  }
+  EXPECT_TRUE(exports_.revalidate()->empty()) << "once";
+  const auto nobody = exports_.revalidate("/dev/null");
+  ASSERT_FALSE(nobody);
+  EXPECT_EQ(nobody.error().code, ENOENT);
+}
+
 TEST_F(ExportsTable, ListsWhatPeopleAskFor) {
   std::filesystem::create_symlink("disk", directory_.path() / "alias");
   const auto before = std::chrono::system_clock::now();

@@ -130,6 +130,24 @@ TEST_P(Multipath, AllPathsAreOneSessionOfTheServer) {
   EXPECT_EQ(one_.ups, 1);
 }
 
+TEST_P(Multipath, WhatHasChangedAtTheServerIsToldOnce) {
+  server_.acceptor().sessions().front()->raise_generation();
+  ASSERT_TRUE(bench_.until([&] { return one_.changes == 1; }));
+  bench_.pass(seconds(2));  // heartbeats of both paths repeat it
+  EXPECT_EQ(one_.changes, 1);
+  EXPECT_EQ(bench_.two.changes, 0);
+  bench_.cut(0);
+  bench_.cut(1);
+  server_.acceptor().sessions().front()->raise_generation();
+  bench_.heal(1);
+  ASSERT_TRUE(wait([&] { return one_.changes == 2; }))
+      << "a heartbeat that comes late tells it too";
+  bench_.heal(0);
+  ASSERT_TRUE(wait([&] { return both_up(); }));
+  bench_.pass(seconds(2));
+  EXPECT_EQ(one_.changes, 2);
+}
+
 TEST_P(Multipath, RequestsUseBothPaths) {
   submit_held(8);
   EXPECT_EQ(in_flight(0), 4U);

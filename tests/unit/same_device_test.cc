@@ -23,8 +23,11 @@ TEST(SameDevice, TheSameOrALargerOneMayComeBack) {
   EXPECT_TRUE(check_same_device(device(100, 1), device(200, 1)));
 }
 
-TEST(SameDevice, ASmallerOneOrOneWithOtherBlocksMayNot) {
-  EXPECT_EQ(check_same_device(device(100, 1), device(99, 1)).error().code, ENXIO);
+TEST(SameDevice, AKnownDiskMayHaveShrunk) {
+  EXPECT_TRUE(check_same_device(device(100, 1), device(99, 1)));
+}
+
+TEST(SameDevice, OneWithOtherBlocksMayNot) {
   wire::OpenResponse other = device(100, 1);
   other.logical_block_size = 4096;
   EXPECT_EQ(check_same_device(device(100, 1), other).error().code, ENXIO);
@@ -37,6 +40,8 @@ TEST(SameDevice, AnotherDiskMayNot) {
 TEST(SameDevice, WhereADiskIsNotKnownItsSizeDecides) {
   EXPECT_TRUE(check_same_device(device(100, 1), device(100, 0)));
   EXPECT_TRUE(check_same_device(device(100, 0), device(100, 2)));
+  EXPECT_TRUE(check_same_device(device(100, 0), device(101, 2)));
+  EXPECT_EQ(check_same_device(device(100, 0), device(99, 2)).error().code, ENXIO);
   wire::OpenResponse kernels = device(100, 2);
   kernels.io_mode_mark = {};
   EXPECT_TRUE(check_same_device(device(100, 1), kernels)) << "those bytes are not a mark";

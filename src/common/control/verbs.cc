@@ -17,6 +17,14 @@ Status read_text(const Json& args, const char* name, std::string& out) {
   return {};
 }
 
+/// Empty if it is not there.
+Result<std::string> read_optional(const Json& args, const char* name) {
+  std::string text;
+  if (!args.contains(name)) return text;
+  if (Status read = read_text(args, name, text); !read) return fail(read.error());
+  return text;
+}
+
 Status read_flag(const Json& args, const char* name, bool& out) {
   const auto found = args.find(name);
   if (found == args.end()) return {};
@@ -43,6 +51,25 @@ Json map_args(std::span<const std::string> words) {
 
 Json to_json(const UnmapArgs& args) { return {{"device", args.device}, {"force", args.force}}; }
 
+Json resize_args(const std::string& device) { return {{"device", device}}; }
+
+Json resize_result(const std::string& device, std::uint64_t size_bytes) {
+  return {{"device", device}, {"size_bytes", size_bytes}};
+}
+
+Json revalidate_args(const std::string& device) {
+  Json args = Json::object();
+  if (!device.empty()) args["device"] = device;
+  return args;
+}
+
+Json to_json(const ResizedEntry& entry) {
+  return {{"device", entry.device},
+          {"session", entry.session},
+          {"was_bytes", entry.was_bytes},
+          {"size_bytes", entry.size_bytes}};
+}
+
 Json upgrade_args() { return {{"journals", kJournalVersion}}; }
 
 Json map_result(const std::string& device) { return {{"device", device}}; }
@@ -59,6 +86,7 @@ Json to_json(const DeviceEntry& entry) {
   if (entry.state_seconds) {
     json["state_seconds"] = *entry.state_seconds;
     json["in_flight"] = entry.in_flight;
+    json["server_size_bytes"] = entry.server_size_bytes;
     if (!entry.last_error.empty()) json["last_error"] = entry.last_error;
   }
   return json;
@@ -141,11 +169,14 @@ Result<PathArgs> read_path_args(const Json& args) {
   return read;
 }
 
-Result<std::string> read_paths_args(const Json& args) {
-  std::string session;
-  if (!args.contains("session")) return session;
-  if (Status read = read_text(args, "session", session); !read) return fail(read.error());
-  return session;
+Result<std::string> read_paths_args(const Json& args) { return read_optional(args, "session"); }
+
+Result<std::string> read_revalidate_args(const Json& args) { return read_optional(args, "device"); }
+
+Result<std::string> read_resize_args(const Json& args) {
+  std::string device;
+  if (Status read = read_text(args, "device", device); !read) return fail(read.error());
+  return device;
 }
 
 Result<std::uint32_t> read_upgrade_args(const Json& args) {
@@ -162,6 +193,14 @@ Result<std::string> read_map_result(const Json& result) {
     if (device != result.end() && device->is_string()) return device->get<std::string>();
   }
   return fail(EPROTO, "the daemon mapped the device but does not say as which node");
+}
+
+Result<std::uint64_t> read_resize_result(const Json& result) {
+  if (result.is_object()) {
+    const auto size = result.find("size_bytes");
+    if (size != result.end() && size->is_number_unsigned()) return size->get<std::uint64_t>();
+  }
+  return fail(EPROTO, "the daemon does not say how large the device is");
 }
 
 Status check_list_result(const Json& result) { return check_array(result, "devices"); }

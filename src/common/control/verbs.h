@@ -10,10 +10,13 @@
 //   paths   client   {"session":"blya"}, or all             {"schema_version":1,"paths":[{…},…]}
 //   path    client   {"action":"remove","session":"blya",   {}
 //                     "path":"ip:10.0.0.1","force":false}
+//   resize  client   {"device":"/dev/nbd0"}                 {"device":"/dev/nbd0","size_bytes":…}
 //   upgrade client   {"journals":1}                         {}
+//   revalidate server {"device":"/dev/vg/vol1"}, or all     as list: a ResizedEntry each
 //
-// A device of `list` has the fields of DeviceEntry, in that order; daemons may add more, which
-// `list --json` passes on. Sizes are bytes. Nothing mapped is an empty array.
+// A device of `list` has the fields of DeviceEntry, in that order, and `paths`, an array: a
+// client's are PathEntry. Daemons may add more, which `list --json` passes on. Sizes are bytes.
+// Nothing mapped is an empty array.
 #pragma once
 
 #include <array>
@@ -33,6 +36,8 @@ inline constexpr const char* kUnmapVerb = "unmap";
 inline constexpr const char* kListVerb = "list";
 inline constexpr const char* kPathsVerb = "paths";
 inline constexpr const char* kPathVerb = "path";
+inline constexpr const char* kResizeVerb = "resize";
+inline constexpr const char* kRevalidateVerb = "revalidate";
 inline constexpr const char* kUpgradeVerb = "upgrade";
 
 /// Of the journals by which one client daemon goes on where another one ended. Raise it with each
@@ -61,7 +66,16 @@ struct DeviceEntry {
   // Client daemon only.
   std::optional<std::uint64_t> state_seconds;  ///< for how long it has been in its state
   std::uint64_t in_flight = 0;                 ///< requests of the kernel's, not answered
+  std::uint64_t server_size_bytes = 0;         ///< as last heard; size_bytes is the kernel's
   std::string last_error;
+};
+
+/// A disk that a client has open, and that has another size now.
+struct ResizedEntry {
+  std::string device;  ///< on the server
+  std::string session;
+  std::uint64_t was_bytes = 0;
+  std::uint64_t size_bytes = 0;
 };
 
 /// What can be done with a path.
@@ -96,6 +110,11 @@ struct PathEntry {
 
 Json map_args(std::span<const std::string> words);
 Json to_json(const UnmapArgs& args);
+Json resize_args(const std::string& device);
+Json resize_result(const std::string& device, std::uint64_t size_bytes);
+/// Empty: all.
+Json revalidate_args(const std::string& device);
+Json to_json(const ResizedEntry& entry);
 Json upgrade_args();
 Json map_result(const std::string& device);
 /// Add what only one daemon knows to the object this returns.
@@ -111,6 +130,8 @@ Json paths_result(Json paths);
 Result<std::vector<std::string>> read_map_args(const Json& args);
 Result<UnmapArgs> read_unmap_args(const Json& args);
 Result<PathArgs> read_path_args(const Json& args);
+Result<std::string> read_resize_args(const Json& args);
+Result<std::string> read_revalidate_args(const Json& args);
 /// The session asked for; empty: all.
 Result<std::string> read_paths_args(const Json& args);
 /// The version of the journals that who asks can read.
@@ -118,6 +139,7 @@ Result<std::uint32_t> read_upgrade_args(const Json& args);
 
 /// Readers for the commands. EPROTO: the daemon does not keep the contract.
 Result<std::string> read_map_result(const Json& result);
+Result<std::uint64_t> read_resize_result(const Json& result);
 /// Checks that `result` is what `list` has to answer.
 Status check_list_result(const Json& result);
 Status check_paths_result(const Json& result);

@@ -75,7 +75,7 @@ void ClientConnection::on_immediate(Immediate immediate, bool by_send,
       on_response(Outcome::unpack(immediate.payload()), by_send, body);
       break;
     case ImmediateType::Heartbeat:
-      send_immediate(Immediate(ImmediateType::HeartbeatAck, 0));
+      on_heartbeat(immediate.payload());
       break;
     case ImmediateType::HeartbeatAck:
       on_heartbeat_ack();
@@ -85,6 +85,14 @@ void ClientConnection::on_immediate(Immediate immediate, bool by_send,
       fail_connection({EPROTO, fmt::format("immediate {:#010x} from a server", immediate.value())});
       break;
   }
+}
+
+/// Kernel servers say 0 always.
+void ClientConnection::on_heartbeat(std::uint32_t generation) {
+  send_immediate(Immediate(ImmediateType::HeartbeatAck, 0));
+  if (path_.generation.exchange(generation) == generation) return;
+  // However many come, one is under way to the control thread.
+  if (!path_.generation_told.exchange(true)) tell(&ConnectionEvents::on_server_generation);
 }
 
 void ClientConnection::on_heartbeat_ack() {

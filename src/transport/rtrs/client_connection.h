@@ -3,6 +3,7 @@
 // worker's thread; the path owns it.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <vector>
 
@@ -30,6 +31,10 @@ struct PathView {
   std::vector<transport::RemoteMemory> chunks;
   const transport::Region* buffers = nullptr;  ///< the session's memory, on this path's device
 
+  /// What the server's last heartbeat brought, and whether the control thread has yet to look.
+  std::atomic<std::uint32_t> generation = 0;
+  std::atomic<bool> generation_told = false;
+
   // Connection 0's worker.
   TimePoint heartbeat_sent = kNever;  ///< the last one, while it is not answered
   PathStats* stats = nullptr;
@@ -53,6 +58,7 @@ class ClientConnection final : public Connection {
  private:
   void on_immediate(Immediate immediate, bool by_send, std::span<const std::byte> body) override;
   void on_room() override;
+  void on_heartbeat(std::uint32_t generation);
   void on_heartbeat_ack();
   void on_response(Outcome outcome, bool by_send, std::span<const std::byte> body);
   Status take_key(Outcome outcome, std::span<const std::byte> body);

@@ -185,6 +185,11 @@ void ClientPath::on_connection_failed(std::uint16_t cid, const Error& error) {
   close({error.code, fmt::format("connection {}: {}", cid, error.message)});
 }
 
+void ClientPath::on_server_generation() {
+  view_.generation_told.store(false);
+  if (state_ == PathState::Connected) events_.on_path_generation(view_.generation.load());
+}
+
 void ClientPath::close(const Error& why) {
   if (state_ == PathState::Closing || state_ == PathState::Closed) return;
   lost_in_info_ = state_ == PathState::Info && why.code == ECONNRESET;

@@ -47,6 +47,8 @@ class PathEvents {
   /// or why the path cannot be used.
   virtual Result<SessionCore*> on_path_parameters(const ServerParameters& parameters) = 0;
   virtual void on_path_connected() = 0;
+  /// As ServerSession::raise_generation() has made it.
+  virtual void on_path_generation(std::uint32_t generation) = 0;
   /// It failed, or was closed by close(). No event follows before on_path_closed.
   virtual void on_path_lost(const Error& error) = 0;
   /// All its connections are closed. The path may be destroyed.
@@ -106,6 +108,7 @@ class ClientPath final : public ConnectionEvents, public HeartbeatPath {
 
   void on_connection_failed(std::uint16_t cid, const Error& error) override;
   void on_info(std::vector<std::byte> message) override;
+  void on_server_generation() override;
 
   [[nodiscard]] std::uint64_t arrivals() const override;
   void send_heartbeat() override;

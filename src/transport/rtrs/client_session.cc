@@ -281,6 +281,7 @@ bool ClientSession::on_first_attempt_failed(PathKeeper& path, const Error& error
 void ClientSession::on_last_path_lost(const Error& error) {
   last_error_ = describe(error);
   resuming_ = false;
+  generation_ = 0;
   on_each_queue([](std::size_t, SessionQueue& queue) { queue.close_gate(); }, [] {});
   worker_of(0).post([this] { service_->fail_all(ENOTCONN); });
   events_.on_session_down(error, true);
@@ -308,6 +309,10 @@ void ClientSession::stop_using(PathKeeper& path, Executor::Task done) {
 }
 
 void ClientSession::on_state(const PathKeeper& path) { events_.on_path_state(path); }
+
+void ClientSession::on_server_generation(std::uint32_t generation) {
+  if (std::exchange(generation_, generation) != generation) events_.on_server_changed();
+}
 
 void ClientSession::on_ended(PathKeeper& path) {
   // Behind what it has asked of the workers, and not from inside its own call.

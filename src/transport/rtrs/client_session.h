@@ -52,6 +52,8 @@ class SessionEvents {
   /// and close() is all that can be done with it.
   virtual void on_session_down(const Error& error, bool will_retry) = 0;
   virtual void on_path_state(const PathKeeper& path) { static_cast<void>(path); }
+  /// Something that the server has told about its devices may be different now.
+  virtual void on_server_changed() {}
   /// A path was added or has ended, or the policy changed. Called before a path that is added can
   /// have sent anything.
   virtual void on_settings_changed() {}
@@ -126,6 +128,7 @@ class ClientSession final : private PathOwner {
   void send_again(PathKeeper& path) override;
   void stop_using(PathKeeper& path, Executor::Task done) override;
   void on_state(const PathKeeper& path) override;
+  void on_server_generation(std::uint32_t generation) override;
   void on_ended(PathKeeper& path) override;
 
   Status create_core(const ServerParameters& parameters);
@@ -157,7 +160,8 @@ class ClientSession final : private PathOwner {
   std::set<const PathKeeper*> former_;
   bool resuming_ = false;  ///< resume() was called, and the gates wait for former_
   bool was_up_ = false;
-  unsigned turned_away_ = 0;  ///< how often, before it was ever up
+  std::uint32_t generation_ = 0;  ///< the server's, as last heard of
+  unsigned turned_away_ = 0;      ///< how often, before it was ever up
   std::uint32_t reconnects_ = 0;
   std::string last_error_;
   Executor::Task on_closed_;

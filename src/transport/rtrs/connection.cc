@@ -202,6 +202,10 @@ void Connection::send_info(std::span<const std::byte> message) {
   }
 }
 
+void Connection::tell(void (ConnectionEvents::*what)()) {
+  control_.post([this, what] { (events_.*what)(); });
+}
+
 void Connection::fail_connection(Error error) {
   if (std::exchange(failed_, true)) return;
   control_.post([this, error = std::move(error)] { events_.on_connection_failed(cid_, error); });

@@ -30,6 +30,8 @@ class ConnectionEvents {
   virtual void on_connection_failed(std::uint16_t cid, const Error& error) = 0;
   /// The first message on connection 0: INFO_REQ or INFO_RSP.
   virtual void on_info(std::vector<std::byte> message) = 0;
+  /// A client's: its server's heartbeats carry another number than before.
+  virtual void on_server_generation() {}
 };
 
 class Connection : public Pollable {
@@ -103,6 +105,8 @@ class Connection : public Pollable {
   [[nodiscard]] WorkerContext& worker() { return worker_; }
   [[nodiscard]] bool failed() const { return failed_; }
   void want_flush();
+  /// Runs `tell` on the control thread.
+  void tell(void (ConnectionEvents::*what)());
 
  private:
   void handle(const transport::Completion& completion);

@@ -62,6 +62,7 @@ class PathOwner {
   /// Requests on their way on it.
   [[nodiscard]] virtual std::uint32_t in_flight(const PathKeeper& path) const = 0;
   virtual void on_state(const PathKeeper& path) = 0;
+  virtual void on_server_generation(std::uint32_t generation) = 0;
   /// Nothing of it is left, after end(). It may be destroyed, but not in here.
   virtual void on_ended(PathKeeper& path) = 0;
 };
@@ -134,6 +135,9 @@ class PathKeeper final : private PathEvents {
  private:
   Result<SessionCore*> on_path_parameters(const ServerParameters& parameters) override;
   void on_path_connected() override;
+  void on_path_generation(std::uint32_t generation) override {
+    owner_.on_server_generation(generation);
+  }
   void on_path_lost(const Error& error) override;
   void on_path_closed() override;
 

@@ -278,7 +278,15 @@ std::uint64_t ServerPath::arrivals() const {
 }
 
 void ServerPath::send_heartbeat() {
-  members_[0]->data.send_immediate(Immediate(ImmediateType::Heartbeat, 0));
+  members_[0]->data.send_immediate(
+      Immediate(ImmediateType::Heartbeat, settings_.generation->load(std::memory_order_relaxed)));
+}
+
+void ServerPath::tell_generation() {
+  if (state_ != ServerPathState::Connected) return;
+  service_worker().post([this] {
+    if (heartbeat_) send_heartbeat();
+  });
 }
 
 void ServerPath::on_heartbeat_lost() {

@@ -44,6 +44,7 @@ struct ServerPathSettings {
   ServerParameters parameters;
   std::size_t first_worker = 0;  ///< spreads sessions with few connections over the workers
   HeartbeatTiming heartbeat;
+  const std::atomic<std::uint32_t>* generation = nullptr;  ///< the session's, for heartbeats
 };
 
 class ServerPath final : public ConnectionEvents, public HeartbeatPath {
@@ -57,6 +58,9 @@ class ServerPath final : public ConnectionEvents, public HeartbeatPath {
   Status add(const ConnectRequest& request, std::unique_ptr<transport::Endpoint>& endpoint);
 
   void close(const std::string& why);
+
+  /// Sends a heartbeat at once, due or not, if it is connected.
+  void tell_generation();
 
   [[nodiscard]] ServerPathState state() const { return state_; }
   [[nodiscard]] const Uuid& uuid() const { return settings_.uuid; }

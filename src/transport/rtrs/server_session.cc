@@ -120,7 +120,8 @@ Result<ServerPath*> ServerSession::find_or_add_path(const ConnectRequest& reques
                                                       .connections = request.connections,
                                                       .parameters = settings_.parameters,
                                                       .first_worker = settings_.first_worker,
-                                                      .heartbeat = settings_.heartbeat},
+                                                      .heartbeat = settings_.heartbeat,
+                                                      .generation = &generation_},
                                    *chunks_, *this));
   return paths_.back().get();
 }
@@ -138,6 +139,11 @@ Result<RequestHandler*> ServerSession::on_path_named(const std::string& name) {
   }
   handler_ = *handler;
   return handler_;
+}
+
+void ServerSession::raise_generation() {
+  generation_.fetch_add(1, std::memory_order_relaxed);
+  for (const auto& path : paths_) path->tell_generation();
 }
 
 void ServerSession::close(const std::string& why) {

@@ -10,6 +10,7 @@
 // then, since that path has them.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -59,6 +60,10 @@ class ServerSession final : public ServerPathEvents {
   void expect_return() { returns_ = true; }
   [[nodiscard]] bool returns() const { return returns_; }
 
+  /// Tells the client that what it was told about devices may be different now: heartbeats carry a
+  /// number, 0 in the beginning, in bits that the kernel's modules leave 0 and do not look at.
+  void raise_generation();
+
   /// Ends all paths; on_session_closed and on_session_ended follow.
   void close(const std::string& why);
 
@@ -101,6 +106,7 @@ class ServerSession final : public ServerPathEvents {
   std::vector<std::unique_ptr<ServerPath>> paths_;  ///< those that are over included, until closed
   bool ending_ = false;
   bool returns_ = false;
+  std::atomic<std::uint32_t> generation_ = 0;  ///< written here, read by workers
 
   struct Waiting {
     ConnectRequest request;

@@ -139,23 +139,34 @@ inside sh -c 'echo upgraded >> /srv/vol1/file; sync'
 ! inside dpkg -r rnbd-client || vm_fail "the package was removed from under a mapped device"
 leads_to /dev/rnbd/blya/vol1 "$node" || vm_fail "the link is gone"
 
-vm_step "shutdown with the file system mounted"
+vm_step "shutdown with the file system mounted; from now on the tab names it"
+echo 'vol1 blya vol1 path=ip:10.9.0.1' > /etc/rnbd/rnbdtab
+[[ -z $(rnbd-client apply -n) ]] || vm_fail "apply would do something: $(rnbd-client apply -n)"
+echo '/dev/disk/by-id/rnbd-blya:vol1-part1 /srv/vol1 ext4 _netdev,nofail 0 0' > /etc/fstab
 began=$SECONDS
 shut_down 60
 echo "took $((SECONDS - began)) s"
 [[ ! -e /sys/block/${node#/dev/}/pid ]] || vm_fail "$node is still connected"
 
-vm_step "next boot: the data is there"
+vm_step "next boot: mapped and mounted by itself, and the data is there"
 boot
 start rnbd-server.service
-start rnbd-client.service
-node=$(rnbd-client map sessname=blya path=ip:10.9.0.1 device_path=vol1)
-start srv-vol1.mount
+start remote-fs.target
+is_mounted() { [[ $(inside systemctl is-active srv-vol1.mount) == active ]]; }
+vm_wait_until 60 is_mounted || { explain rnbd-map@vol1; explain rnbd-client; vm_fail "not mounted by the tab and fstab"; }
+inside systemd-analyze verify rnbd-map@vol1.service
+node=$(rnbd-client map --tab vol1)
 words=$(inside cat /srv/vol1/file)
 [[ $(xargs <<< "$words") == "before restarted killed watched upgraded" ]] || vm_fail "the file says: $words"
 inside umount /srv/vol1
 inside fsck.ext4 -fn "${node}p1"
-rnbd-client unmap "$node"
+inside systemctl stop rnbd-map@vol1
+[[ -z $(rnbd-client list --noheaders) ]] || vm_fail "its unit is stopped, and it is still mapped"
+start rnbd-map@vol1
+inside systemctl stop rnbd-client
+[[ $(inside systemctl is-active rnbd-map@vol1 || true) == inactive ]] || vm_fail "the client is stopped, its mapping is not"
+rm /etc/rnbd/rnbdtab
+start rnbd-client
 settled
 for link in /dev/rnbd/blya/vol1 /dev/rnbd/blya/vol1-part1 /dev/disk/by-id/rnbd-blya:vol1; do
     vm_wait_until 10 test ! -e $link || vm_fail "$link stays behind"

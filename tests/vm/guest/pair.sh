@@ -22,6 +22,12 @@ pair_start_client() { # OPTION…: rnbd-client daemon, up when this returns
     vm_wait_until 60 rnbd-client list > /dev/null 2> "$RESULTS/wait.log" || vm_fail "no client: $(tail -n 3 "$RESULTS/client.log")"
 }
 
+pair_daemon_pid() { # of the client's daemon, if that runs with --supervise
+    local pid=
+    read -r pid _ < "/proc/$client_pid/task/$client_pid/children" || [[ -n $pid ]] # there is no newline
+    echo "$pid"
+}
+
 pair_start() { # SERVER-OPTION…: loopback rxe, nbd, both daemons
     vm_load_modules nbd
     vm_rxe_loopback

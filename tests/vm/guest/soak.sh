@@ -17,12 +17,6 @@ RANDOM=$seed
 faults=("${@:3}")
 ((${#faults[@]})) || faults=(kill_client kill_server pause_client pause_server upgrade_client restart_server)
 
-daemon_pid() { # of the daemon, not of its keeper
-    local pid=
-    read -r pid _ < "/proc/$client_pid/task/$client_pid/children" || [[ -n $pid ]] # there is no newline
-    echo "$pid"
-}
-
 until_dead() { # PID
     while [[ -d /proc/$1 ]]; do sleep 0.005; done
 }
@@ -31,7 +25,7 @@ until_dead() { # PID
 
 kill_client() {
     local pid
-    pid=$(daemon_pid)
+    pid=$(pair_daemon_pid)
     kill -KILL "$pid"
     until_dead "$pid"
     until_moves kill_client
@@ -39,7 +33,7 @@ kill_client() {
 
 upgrade_client() {
     local old
-    old=$(daemon_pid)
+    old=$(pair_daemon_pid)
     rnbd-client upgrade
     until_dead "$old"
     until_moves upgrade_client
@@ -47,7 +41,7 @@ upgrade_client() {
 
 pause_client() {
     local pid
-    pid=$(daemon_pid)
+    pid=$(pair_daemon_pid)
     kill -STOP "$pid"
     a_moment 3
     kill -CONT "$pid"
@@ -86,7 +80,7 @@ descriptors() { # PID
     find "/proc/$1/fd" -mindepth 1 | wc -l
 }
 as_before() {
-    (($(descriptors "$server_pid") <= server_descriptors && $(descriptors "$(daemon_pid)") <= client_descriptors))
+    (($(descriptors "$server_pid") <= server_descriptors && $(descriptors "$(pair_daemon_pid)") <= client_descriptors))
 }
 
 shape() { # INPUT_MODE PATH…
@@ -120,7 +114,7 @@ shape() { # INPUT_MODE PATH…
     rnbd-client unmap "$node"
     rnbd-client unmap "$fs_node"
     vm_wait_until 20 as_before || vm_fail "descriptors are left: server $(descriptors "$server_pid") of \
-$server_descriptors, client $(descriptors "$(daemon_pid)") of $client_descriptors"
+$server_descriptors, client $(descriptors "$(pair_daemon_pid)") of $client_descriptors"
 }
 
 vm_load_modules brd,rd_nr=2,rd_size=65536 ext4
@@ -131,7 +125,7 @@ pair_start_client --supervise
 # What either opens once and keeps is there from now on.
 rnbd-client unmap "$(pair_map sessname=soak path=ip:10.9.0.1 device_path=/dev/ram1)"
 server_descriptors=$(descriptors "$server_pid")
-client_descriptors=$(descriptors "$(daemon_pid)")
+client_descriptors=$(descriptors "$(pair_daemon_pid)")
 shape rq path=ip:10.9.0.1
 shape mq path=ip:10.9.0.1 'path=ip:[fd09::1]'
 pair_stop

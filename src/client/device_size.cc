@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+// Device, second part: the server's disk has another size.
+#include <cerrno>
+
+#include <fmt/format.h>
+
+#include "client/device.h"
+#include "common/log.h"
+
+namespace rnbd::client {
+
+void Device::on_server_changed() {
+  if (state_ == DeviceState::Open && at_server_) {
+    refresh([](const Result<std::uint64_t>&) {});
+  } else {
+    stale_size_ = true;
+  }
+}
+
+void Device::refresh(Sized done) {
+  if (state_ != DeviceState::Open) {
+    return done(fail(EBUSY, fmt::format("{} is being mapped or unmapped", request_.device_path)));
+  }
+  if (!at_server_) {
+    return done(fail(ENOTCONN, fmt::format("the server of {} is away: {}", node(), last_error_)));
+  }
+  refreshed_.push_back(std::move(done));
+  if (refreshing_) {
+    stale_size_ = true;  // what is being answered may be older than the question
+  } else {
+    ask_size();
+  }
+}
+
+/// OPEN of a device that the session has open changes nothing, and tells of it.
+void Device::ask_size() {
+  refreshing_ = true;
+  stale_size_ = false;
+  asked_ = true;
+  session_.open({request_.device_path, request_.access_mode, request_.io_mode},
+                [this](const Result<wire::OpenResponse>& response) {
+                  asked_ = false;
+                  if (after_answer_) {
+                    std::exchange(after_answer_, nullptr)();
+                  } else {
+                    on_size(response);
+                  }
+                });
+}
+
+void Device::on_size(const Result<wire::OpenResponse>& response) {
+  if (!response) return finish_refresh(fail(response.error()));
+  if (state_ != DeviceState::Open || !at_server_) {
+    return finish_refresh(fail(ENOTCONN, "the device was lost meanwhile"));
+  }
+  if (response->device_id != opened_.device_id) {
+    session_.close_device(response->device_id, [] {});
+    return finish_refresh(fail(ENXIO, "the server has closed the device"));
+  }
+  wire::OpenResponse now = opened_;
+  now.sectors = response->sectors;
+  if (const auto shape = shape_of(now); !shape) return finish_refresh(fail(shape.error()));
+  server_sectors_ = response->sectors;
+  change_size(response->sectors);
+}
+
+/// The queues let pass what either size allows until the kernel knows the new one.
+void Device::change_size(std::uint64_t sectors) {
+  wire::OpenResponse now = opened_;
+  now.sectors = sectors;
+  if (sectors == opened_.sectors) return finish_refresh(shape_of(now)->size_bytes);
+  if (sectors < opened_.sectors) {
+    tell_kernel(sectors, [this] {
+      if (queues_ != nullptr) {
+        queues_->set_device(opened_.device_id, *shape_of(opened_), [] {});
+      }
+      finish_refresh(shape_of(opened_)->size_bytes);
+    });
+    return;
+  }
+  queues_->set_device(
+      opened_.device_id, *shape_of(now), [this, sectors, alive = std::weak_ptr<bool>(alive_)] {
+        if (alive.expired()) return;
+        tell_kernel(sectors, [this] { finish_refresh(shape_of(opened_)->size_bytes); });
+      });
+}
+
+void Device::tell_kernel(std::uint64_t sectors, Executor::Task then) {
+  wire::OpenResponse now = opened_;
+  now.sectors = sectors;
+  const std::uint64_t size = shape_of(now)->size_bytes;
+  nbd_.resize(*index_, size, backend_of(request_),
+              [this, sectors, size, then = std::move(then),
+               alive = std::weak_ptr<bool>(alive_)](const Status& told) mutable {
+                if (alive.expired()) return;
+                if (!told) {
+                  last_error_ = describe(told.error());
+                  log::error("{} cannot be given {} bytes: {}", backend_of(request_), size,
+                             last_error_);
+                  return finish_refresh(fail(told.error()));
+                }
+                log::info("/dev/nbd{} ({}) has {} bytes now, it had {}", *index_,
+                          request_.device_path, size, shape_of(opened_)->size_bytes);
+                opened_.sectors = sectors;
+                on_session_changed();
+                then();
+              });
+}
+
+void Device::finish_refresh(const Result<std::uint64_t>& size) {
+  refreshing_ = false;
+  const bool again = stale_size_ && state_ == DeviceState::Open && at_server_;
+  if (size && again) return ask_size();
+  for (Sized& done : std::exchange(refreshed_, {})) done(size);
+  if (again) ask_size();
+}
+
+}  // namespace rnbd::client
