@@ -2,8 +2,10 @@
 #include "cli/client_commands.h"
 
 #include <algorithm>
+#include <cstdio>
 #include <fstream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
@@ -13,7 +15,9 @@
 #include "cli/map_help.h"
 #include "cli/output.h"
 #include "cli/program.h"
+#include "cli/tab.h"
 #include "cli/udev_names.h"
+#include "cli/views.h"
 #include "common/control/sockets.h"
 #include "common/control/verbs.h"
 #include "common/words.h"
@@ -27,7 +31,10 @@ constexpr double kMapSeconds = 120;
 constexpr double kUnmapSeconds = 30;
 // A path that is drained waits for the server's disk.
 constexpr double kPathSeconds = 60;
+constexpr double kResizeSeconds = 30;
 constexpr double kUpgradeSeconds = 10;
+
+constexpr const char* kWhichDevice = "rnbd-client list shows what is mapped";
 
 constexpr const char* kPathWords =
     "rnbd-client path list [SESSION]\n"
@@ -47,6 +54,9 @@ class ClientCommands {
     add_map();
     add_unmap();
     program_.add_list(ListKind::Client);
+    add_views();
+    add_apply();
+    add_resize();
     add_path();
     add_upgrade();
     add_udev();
@@ -61,6 +71,7 @@ class ClientCommands {
     CLI::App& verb = program_.add_verb(control::kMapVerb, "Map a device; prints its node",
                                        [this] { return map(); });
     verb.add_option("words", words_, "What to map, see below")->type_name("KEY=VALUE");
+    add_tab_option(verb, "Map what this line of rnbdtab says; one that is mapped already is fine");
     program_.add_timeout(verb, kMapSeconds);
     verb.footer(map_words_text());
   }
@@ -69,8 +80,97 @@ class ClientCommands {
     CLI::App& verb = program_.add_verb(
         control::kUnmapVerb, "Unmap a device; returns when it is gone", [this] { return unmap(); });
     verb.add_option("device", unmap_.device, "Node to unmap")->type_name("/dev/nbdN");
+    add_tab_option(verb, "Unmap what this line of rnbdtab has mapped");
     verb.add_flag("--force", unmap_.force, "Even if it is in use: fail what is in flight");
     program_.add_timeout(verb, kUnmapSeconds);
+  }
+
+  void add_tab_option(CLI::App& verb, const char* help) {
+    verb.add_option("--tab", tab_name_, help)->type_name("NAME");
+    add_tab_file(verb);
+  }
+
+  void add_tab_file(CLI::App& verb) {
+    verb.add_option("--tab-file", tab_file_, fmt::format("The tab [{}]", client::kRnbdtabFile))
+        ->type_name("FILE");
+  }
+
+  void add_views() {
+    CLI::App& tree = program_.add_verb("tree", "Show sessions with their paths and devices",
+                                       [this] { return view([this] { return tree_of_all(); }); });
+    tree.add_flag("--json", view_json_, "Print JSON: what list and path list say");
+    CLI::App& show =
+        program_.add_verb("show", "Show all that is known of a device, session or path",
+                          [this] { return view([this] { return show_one(); }); });
+    add_object(show);
+    show.add_flag("--json", view_json_, "Print JSON; errors too, as {\"error\":{…}}");
+    CLI::App& check = program_.add_verb(
+        "check",
+        "Say how a device, a session, a path or everything is, as monitoring plugins do: exit code "
+        "0 if it is well, 1 if a path is missing, 2 if I/O waits or fails, 3 if it is not mapped",
+        [this] { return view([this] { return check_one(); }); });
+    add_object(check);
+  }
+
+  void add_object(CLI::App& verb) {
+    verb.add_option("object", object_,
+                    "/dev/nbdN, SESSION/DEVICE, the server's name of a device, SESSION or path")
+        ->type_name("OBJECT");
+  }
+
+  /// Asks what is there, in list_ and paths_, and then does the rest.
+  Ended view(const std::function<Ended()>& rest) {
+    auto list = program_.ask(control::kListVerb, control::Json::object());
+    if (!list) return std::unexpected(list.error());
+    auto paths = program_.ask(control::kPathsVerb, control::Json::object());
+    if (!paths) return std::unexpected(paths.error());
+    for (const Status& checked :
+         {control::check_list_result(*list), control::check_paths_result(*paths)}) {
+      if (!checked) return std::unexpected(control::to_failure(checked.error()));
+    }
+    list_ = std::move(*list);
+    paths_ = std::move(*paths);
+    return rest();
+  }
+
+  Ended tree_of_all() {
+    if (!view_json_) return print_result(tree_text(list_, paths_));
+    list_["paths"] = paths_.at("paths");
+    return print_result(json_text(list_));
+  }
+
+  Ended show_one() {
+    if (object_.empty()) return usage_failure("show what?", "rnbd-client tree shows what there is");
+    const auto found = find_object(list_, paths_, object_);
+    if (!found) return std::unexpected(control::to_failure(found.error()));
+    return print_result(view_json_ ? json_text(*found) : show_text(*found));
+  }
+
+  Ended check_one() {
+    const CheckResult result = check(list_, paths_, object_);
+    if (auto printed = print_result(result.text + '\n'); !printed) return printed;
+    return std::to_underlying(result.health);
+  }
+
+  void add_apply() {
+    CLI::App& verb =
+        program_.add_verb("apply", "Map what rnbdtab says and is not mapped; prints what it does",
+                          [this] { return apply(); });
+    verb.add_flag("-n,--dry-run", dry_run_, "Only print what would be done");
+    verb.add_flag("--prune", prune_, "Also unmap what rnbdtab does not name");
+    add_tab_file(verb);
+    verb.add_flag("--json", apply_json_, "Print JSON; errors too, as {\"error\":{…}}");
+    program_.add_timeout(verb, kMapSeconds);
+  }
+
+  void add_resize() {
+    CLI::App& verb = program_.add_verb(
+        control::kResizeVerb,
+        "Ask the server how large a device is now, and give it that size; prints the bytes. "
+        "rnbd-server says by itself when a size has changed, the kernel's server does not",
+        [this] { return resize(); });
+    verb.add_option("device", resize_device_, "Node to resize")->type_name("/dev/nbdN");
+    program_.add_timeout(verb, kResizeSeconds);
   }
 
   void add_upgrade() {
@@ -146,21 +246,126 @@ class ClientCommands {
   }
 
   Ended map() {
+    if (!tab_name_.empty()) return map_by_tab();
     if (words_.empty()) return usage_failure("what to map?", "see rnbd-client map --help");
-    const auto result = program_.ask(control::kMapVerb, control::map_args(words_));
-    if (!result) return std::unexpected(result.error());
-    const auto device = control::read_map_result(*result);
-    if (!device) return std::unexpected(control::to_failure(device.error()));
+    const auto device = map_words(words_);
+    if (!device) return std::unexpected(device.error());
     return print_result(*device + '\n');
   }
 
+  /// The node.
+  std::expected<std::string, control::Failure> map_words(const std::vector<std::string>& words) {
+    const auto result = program_.ask(control::kMapVerb, control::map_args(words));
+    if (!result) return std::unexpected(result.error());
+    auto device = control::read_map_result(*result);
+    if (!device) return std::unexpected(control::to_failure(device.error()));
+    return std::move(*device);
+  }
+
+  Ended map_by_tab() {
+    if (!words_.empty()) return usage_failure("--tab takes its words from rnbdtab, and no others");
+    const auto line = find_line();
+    if (!line) return std::unexpected(line.error());
+    if (!line->device.empty()) return print_result(line->device + '\n');
+    const auto device = map_words(line->entry.words);
+    if (!device) return std::unexpected(device.error());
+    return print_result(*device + '\n');
+  }
+
+  struct Line {
+    client::TabEntry entry;
+    std::string device;  ///< empty: it is not mapped
+  };
+
+  std::expected<Line, control::Failure> find_line() {
+    const auto entries = load_tab(tab_file_);
+    if (!entries) return std::unexpected(entries.error());
+    auto entry = find_in_tab(*entries, tab_name_);
+    if (!entry) return std::unexpected(control::to_failure(entry.error()));
+    const auto devices = list_devices();
+    if (!devices) return std::unexpected(devices.error());
+    const MappedDevice* const mapped = mapped_as(*entry, *devices);
+    return Line{std::move(*entry), mapped == nullptr ? std::string() : mapped->device};
+  }
+
+  std::expected<std::vector<MappedDevice>, control::Failure> list_devices() {
+    const auto list = program_.ask(control::kListVerb, control::Json::object());
+    if (!list) return std::unexpected(list.error());
+    if (auto checked = control::check_list_result(*list); !checked) {
+      return std::unexpected(control::to_failure(checked.error()));
+    }
+    return mapped_devices(*list);
+  }
+
+  Ended apply() {
+    const auto entries = load_tab(tab_file_);
+    if (!entries) return std::unexpected(entries.error());
+    const auto devices = list_devices();
+    if (!devices) return std::unexpected(devices.error());
+    TabChanges changes(*entries, *devices, prune_);
+    if (!dry_run_) {
+      for (TabChange& change : changes.all()) {
+        make(change);
+        if (!apply_json_) report(change);
+      }
+    }
+    if (apply_json_) {
+      if (auto printed = print_result(json_text(changes.json())); !printed) return printed;
+    } else if (dry_run_) {
+      if (auto printed = print_result(changes.text()); !printed) return printed;
+    }
+    return changes.conclude();
+  }
+
+  void make(TabChange& change) {
+    if (change.map) {
+      auto device = map_words(change.words);
+      if (device) {
+        change.device = std::move(*device);
+      } else {
+        change.failure = std::move(device.error());
+      }
+      return;
+    }
+    const auto result =
+        program_.ask(control::kUnmapVerb, control::to_json(control::UnmapArgs{change.device}));
+    if (!result) change.failure = result.error();
+  }
+
+  static void report(const TabChange& change) {
+    if (change.failure) {
+      std::fputs(failure_text("rnbd-client", "apply " + change.name, *change.failure).c_str(),
+                 stderr);
+    } else {
+      // What cannot be printed is told by the exit code all the same.
+      static_cast<void>(print(change.text()));
+    }
+  }
+
   Ended unmap() {
+    if (!tab_name_.empty()) {
+      const auto line = find_line();
+      if (!line) return std::unexpected(line.error());
+      if (line->device.empty()) {
+        return std::unexpected(control::to_failure({ENOENT, tab_name_ + " is not mapped"}));
+      }
+      unmap_.device = line->device;
+    }
     if (unmap_.device.empty()) {
-      return usage_failure("which device?", "rnbd-client list shows what is mapped");
+      return usage_failure("which device?", kWhichDevice);
     }
     const auto result = program_.ask(control::kUnmapVerb, control::to_json(unmap_));
     if (!result) return std::unexpected(result.error());
     return 0;
+  }
+
+  Ended resize() {
+    if (resize_device_.empty()) return usage_failure("which device?", kWhichDevice);
+    const auto result = program_.ask(control::kResizeVerb, control::resize_args(resize_device_));
+    if (!result) return std::unexpected(result.error());
+    const auto size = control::read_resize_result(*result);
+    if (!size) return std::unexpected(control::to_failure(size.error()));
+    return print_result(fmt::format("{}\n", *size));
   }
 
   Ended upgrade() {
@@ -193,6 +398,16 @@ class ClientCommands {
   Program program_;
   std::vector<std::string> words_;
   control::UnmapArgs unmap_;
+  std::string object_;
+  bool view_json_ = false;
+  control::Json list_;
+  control::Json paths_;
+  std::string tab_name_;
+  std::string tab_file_ = client::kRnbdtabFile;
+  bool dry_run_ = false;
+  bool prune_ = false;
+  bool apply_json_ = false;
+  std::string resize_device_;
   std::vector<std::string> path_words_;
   control::PathArgs path_;
   std::string backend_file_;

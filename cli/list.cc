@@ -33,6 +33,17 @@ std::string as_latency(const Json& value) {
       value, [](std::uint64_t us) { return us == 0 ? std::string() : std::to_string(us) + "us"; });
 }
 
+/// "UU_": a letter for each path, U if it can be used.
+std::string as_paths(const Json& value) {
+  std::string text;
+  if (!value.is_array()) return text;
+  for (const Json& path : value) {
+    const auto state = path.is_object() ? path.find("state") : path.end();
+    text += state != path.end() && *state == "connected" ? 'U' : '_';
+  }
+  return text;
+}
+
 struct Field {
   const char* title = nullptr;
   const char* name = nullptr;
@@ -50,10 +61,12 @@ constexpr std::array kDeviceFields = {
     Field{"SIZE", "size_bytes", as_size, Align::Right},
 };
 constexpr std::array kClientFields = {
+    Field{"PATHS", "paths", as_paths},
     Field{"FOR", "state_seconds", as_age, Align::Right},
     Field{"IN FLIGHT", "in_flight", as_count, Align::Right},
 };
 constexpr std::array kServerFields = {
+    Field{"PATHS", "paths", as_paths},
     Field{"CLIENT", "client"},
 };
 constexpr std::array kPathFields = {
@@ -66,6 +79,13 @@ constexpr std::array kPathFields = {
     Field{"FAILOVERS", "failovers", as_count, Align::Right},
     Field{"RECONNECTS", "reconnects", as_count, Align::Right},
     Field{"LAST ERROR", "last_error"},
+};
+
+constexpr std::array kResizedFields = {
+    Field{"DEVICE", "device"},
+    Field{"SESSION", "session"},
+    Field{"WAS", "was_bytes", as_size, Align::Right},
+    Field{"SIZE", "size_bytes", as_size, Align::Right},
 };
 
 std::string table_of(const Json& entries, const std::vector<Field>& fields, bool headers) {
@@ -95,6 +115,10 @@ std::string list_table(const Json& result, ListKind kind, bool headers) {
     fields.insert(fields.end(), kClientFields.begin(), kClientFields.end());
   }
   return table_of(result.at("devices"), fields, headers);
+}
+
+std::string resized_table(const Json& result, bool headers) {
+  return table_of(result.at("devices"), {kResizedFields.begin(), kResizedFields.end()}, headers);
 }
 
 std::string paths_table(const Json& result, bool headers) {

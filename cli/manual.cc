@@ -210,4 +210,39 @@ std::string mapping_manual(std::string_view version) {
   return page.text();
 }
 
+std::string tab_manual(std::string_view version) {
+  Page page("rnbdtab", 5, version, "what rnbd-client maps at boot");
+  page.section("SYNOPSIS");
+  page.paragraph("/etc/rnbd/rnbdtab");
+  page.section("DESCRIPTION");
+  page.paragraph(
+      "A line for each device, in four columns with blanks between them, as in fstab(5). What "
+      "follows a # is a comment. In the second and the following columns \\040 is a blank, \\011 a "
+      "tab, \\012 a newline and \\134 a backslash.");
+  page.item("NAME", "",
+            "How the line is called: letters, digits, _ . : and -, up to 64. The device's unit is "
+            "rnbd-map@NAME.service.");
+  page.item("SERVER", "", "The value of server=, or the name of a session.");
+  page.item("DEVICE_PATH", "", "The value of device_path=.");
+  page.item("OPTIONS", "",
+            "Words of rnbd-mapping(7) with commas between them; path= may be repeated. And noauto: "
+            "only when asked for; nofail: the boot does not depend on it; _netdev and defaults, "
+            "which mean nothing more. May be left out.");
+  page.section("UNITS");
+  page.paragraph(
+      "A generator makes remote-fs.target require rnbd-map@NAME.service, or want it if the line "
+      "has nofail; not with noauto. After a change: systemctl daemon-reload. rnbd-client apply "
+      "maps "
+      "what is missing at once, map --tab NAME one line.");
+  page.section("EXAMPLE");
+  page.lines(
+      "vol1  ip:10.0.0.1  vol1        defaults\n"
+      "logs  ip:10.0.0.1  logs        access_mode=ro,nofail\n"
+      "big   blya         /dev/vg/v2  path=ip:10.0.0.1,path=ip:10.1.0.1,on_no_path=fail-after:60");
+  page.paragraph("And in fstab(5):");
+  page.lines("/dev/rnbd/blya/dev/vg/v2  /srv/big  ext4  _netdev,nofail  0 0");
+  see_also(page, "rnbd-client(8), rnbd-mapping(7), fstab(5), systemd.generator(7)");
+  return page.text();
+}
+
 }  // namespace rnbd::cli

@@ -19,4 +19,7 @@ std::string config_manual(const ProgramReference& server, std::string_view versi
 /// rnbd-mapping(7): the words of `map`.
 std::string mapping_manual(std::string_view version);
 
+/// rnbdtab(5): what is mapped at boot.
+std::string tab_manual(std::string_view version);
+
 }  // namespace rnbd::cli

@@ -25,6 +25,7 @@ int main(int argc, char** argv) {
       {"rnbd-server.8", command_manual(server, RNBD_VERSION)},
       {"rnbd-server.toml.5", config_manual(server, RNBD_VERSION)},
       {"rnbd-mapping.7", mapping_manual(RNBD_VERSION)},
+      {"rnbdtab.5", tab_manual(RNBD_VERSION)},
       {"rnbd-client.bash", bash_completion(client)},
       {"rnbd-server.bash", bash_completion(server)},
       {"_rnbd-client", zsh_completion(client)},

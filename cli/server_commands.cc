@@ -11,8 +11,11 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "cli/list.h"
+#include "cli/output.h"
 #include "cli/program.h"
 #include "common/control/sockets.h"
+#include "common/control/verbs.h"
 #include "common/words.h"
 #include "server/config_file.h"
 #include "server/daemon_options.h"
@@ -106,6 +109,7 @@ class ServerCommands {
                  control::kServerSocket) {
     add_daemon();
     program_.add_list(ListKind::Server);
+    add_revalidate();
   }
 
   int run(int argc, const char* const* argv) { return program_.run(argc, argv); }
@@ -141,6 +145,28 @@ class ServerCommands {
         ->type_name(fmt::format("{}", fmt::join(kLogLevels, "|")));
   }
 
+  void add_revalidate() {
+    CLI::App& verb = program_.add_verb(
+        control::kRevalidateVerb,
+        "Look at the sizes of open disks now, and tell clients; the daemon does so once a second. "
+        "Lists what has changed",
+        [this] { return revalidate(); });
+    verb.add_option("device", revalidate_device_, "Disk on this host; all if left out")
+        ->type_name("PATH");
+    program_.add_table_flags(verb);
+  }
+
+  Ended revalidate() {
+    const auto result =
+        program_.ask(control::kRevalidateVerb, control::revalidate_args(revalidate_device_));
+    if (!result) return std::unexpected(result.error());
+    if (auto checked = control::check_list_result(*result); !checked) {
+      return std::unexpected(control::to_failure(checked.error()));
+    }
+    return print_result(program_.json() ? json_text(*result)
+                                        : resized_table(*result, program_.headers()));
+  }
+
   Ended daemon() {
     const auto options = daemon_options(arguments_, program_.control());
     if (!options) return std::unexpected(options.error());
@@ -150,6 +176,7 @@ class ServerCommands {
   const RunDaemon& run_daemon_;
   Program program_;
   DaemonArguments arguments_;
+  std::string revalidate_device_;
 };
 
 }  // namespace

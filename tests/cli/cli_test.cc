@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <spawn.h>
@@ -28,6 +29,7 @@
 namespace rnbd::control {
 namespace {
 
+using testing::ElementsAre;
 using testing::EndsWith;
 using testing::HasSubstr;
 using testing::StartsWith;
@@ -43,6 +45,14 @@ std::string read_all(const std::string& path) {
   return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
 }
 
+Json one_device() {
+  Json devices = Json::array();
+  devices.push_back(
+      to_json(DeviceEntry{"/dev/nbd0", "blya", "vol1", "open", "rw", "blockio", 1 << 30, ""}));
+  devices[0]["paths"] = Json::array({"ip:10.0.0.1"});
+  return list_result(devices);
+}
+
 class Cli : public testing::Test {
  protected:
   void TearDown() override {
@@ -51,12 +61,47 @@ class Cli : public testing::Test {
 
   /// A daemon that knows one verb.
   void serve(const std::string& verb, ControlServer::Handler handler) {
+    serve({{verb, std::move(handler)}});
+  }
+
+  void serve(std::map<std::string, ControlServer::Handler> handlers) {
     const Status listening = thread_.run([&] {
       server_ = std::make_unique<ControlServer>(thread_.context());
-      server_->handle(verb, std::move(handler));
+      for (auto& [verb, handler] : handlers) server_->handle(verb, std::move(handler));
       return server_->listen(socket_);
     });
     ASSERT_TRUE(listening) << describe(listening.error());
+  }
+
+  /// A client's daemon that has one_device() and cannot map "bad"; what it does is in done_.
+  void serve_mappings() {
+    serve({{"list", [](const Json&, Reply reply) { reply(one_device()); }},
+           {"map",
+            [this](const Json& args, Reply reply) {
+              const auto words = read_map_args(args);
+              if (words->at(1) == "device_path=bad") return reply(fail(ENOENT, "no bad here"));
+              note("map " + words->at(1));
+              reply(map_result("/dev/nbd7"));
+            }},
+           {"unmap", [this](const Json& args, Reply reply) {
+              note("unmap " + read_unmap_args(args)->device);
+              reply(Json::object());
+            }}});
+  }
+
+  void note(const std::string& what) {
+    const std::lock_guard lock(mutex_);
+    done_.push_back(what);
+  }
+  std::vector<std::string> done() {
+    const std::lock_guard lock(mutex_);
+    return std::exchange(done_, {});
+  }
+
+  /// A tab, as an option.
+  std::string tab(const std::string& text) {
+    std::ofstream(directory_ + "/tab") << text;
+    return "--tab-file=" + directory_ + "/tab";
   }
 
   /// A daemon whose `verb` answers `result` and keeps what it was asked in asked().
@@ -117,16 +162,124 @@ class Cli : public testing::Test {
   std::string socket_ = directory_ + "/d.sock";
   std::mutex mutex_;
   Json asked_;
+  std::vector<std::string> done_;
   std::unique_ptr<ControlServer> server_;
   test::ControlThread thread_;  ///< last: nothing above dies while it runs
 };
 
-Json one_device() {
-  Json devices = Json::array();
-  devices.push_back(
-      to_json(DeviceEntry{"/dev/nbd0", "blya", "vol1", "open", "rw", "blockio", 1 << 30, ""}));
-  devices[0]["paths"] = Json::array({"ip:10.0.0.1"});
-  return list_result(devices);
+TEST_F(Cli, ResizePrintsTheBytes) {
+  answer("resize", resize_result("/dev/nbd3", 1 << 20));
+  const Ran ran = client({"resize", "/dev/nbd3"});
+  EXPECT_EQ(ran.exit, 0);
+  EXPECT_EQ(ran.out, "1048576\n");
+  EXPECT_EQ(asked().dump(), R"({"device":"/dev/nbd3"})");
+}
+
+TEST_F(Cli, ResizeOfWhatIsNotMappedFails) {
+  answer("resize", fail(ENOENT, "/dev/nbd3 is not mapped by this daemon"));
+  EXPECT_EQ(client({"resize", "/dev/nbd3"}).exit, 4);
+  const Ran ran = client({"resize"});
+  EXPECT_EQ(ran.exit, 2);
+  EXPECT_THAT(ran.err, HasSubstr("which device?"));
+}
+
+TEST_F(Cli, RevalidateListsWhatHasChanged) {
+  Json changed = Json::array();
+  changed.push_back(to_json(ResizedEntry{"/dev/vg/vol1", "blya", 1 << 20, 2 << 20}));
+  answer("revalidate", list_result(std::move(changed)));
+  const Ran ran = server({"revalidate", "/dev/vg/vol1"});
+  EXPECT_EQ(ran.exit, 0);
+  EXPECT_EQ(asked().dump(), R"({"device":"/dev/vg/vol1"})");
+  EXPECT_EQ(ran.out,
+            "DEVICE        SESSION  WAS  SIZE\n"
+            "/dev/vg/vol1  blya      1M    2M\n");
+  const Ran json = server({"revalidate", "--json"});
+  EXPECT_EQ(asked().dump(), "{}");
+  EXPECT_EQ(Json::parse(json.out).at("devices").at(0).at("was_bytes"), 1 << 20);
+}
+
+TEST_F(Cli, RevalidateOfADiskThatNobodyHasOpenFails) {
+  answer("revalidate", fail(ENOENT, "no client has /dev/sdz open"));
+  const Ran ran = server({"revalidate", "/dev/sdz"});
+  EXPECT_EQ(ran.exit, 4);
+  EXPECT_THAT(ran.err, HasSubstr("revalidate: ENOENT: no client has /dev/sdz open"));
+}
+
+constexpr const char* kTab =
+    "vol1 blya vol1 path=ip:10.0.0.1\n"
+    "vol2 blya vol2 path=ip:10.0.0.1\n"
+    "rare blya rare noauto\n";
+
+TEST_F(Cli, ApplyMapsWhatIsMissingAndNothingElse) {
+  serve_mappings();
+  const Ran ran = client({"apply", tab(kTab)});
+  EXPECT_EQ(ran.exit, 0) << ran.err;
+  EXPECT_EQ(ran.out, "+ vol2 /dev/nbd7\n");
+  EXPECT_THAT(done(), ElementsAre("map device_path=vol2"));
+}
+
+TEST_F(Cli, ApplyMayOnlySayWhatItWouldDo) {
+  serve_mappings();
+  const Ran ran = client({"apply", "-n", tab(kTab)});
+  EXPECT_EQ(ran.exit, 0) << ran.err;
+  EXPECT_EQ(ran.out, "+ vol2 sessname=blya device_path=vol2 path=ip:10.0.0.1\n");
+  EXPECT_THAT(done(), ElementsAre());
+}
+
+TEST_F(Cli, ApplyUnmapsWhatTheTabDoesNotNameIfToldTo) {
+  serve_mappings();
+  EXPECT_EQ(client({"apply", tab("")}).out, "");
+  EXPECT_THAT(done(), ElementsAre());
+  const Ran ran = client({"apply", "--prune", tab("")});
+  EXPECT_EQ(ran.exit, 0) << ran.err;
+  EXPECT_EQ(ran.out, "- /dev/nbd0 blya vol1\n");
+  EXPECT_THAT(done(), ElementsAre("unmap /dev/nbd0"));
+}
+
+TEST_F(Cli, ApplyGoesOnBehindAFailureAndSaysSo) {
+  serve_mappings();
+  const std::string option =
+      tab("bad blya bad path=ip:10.0.0.1\nvol2 blya vol2 path=ip:10.0.0.1\n");
+  const Ran ran = client({"apply", option});
+  EXPECT_EQ(ran.exit, 11);
+  EXPECT_EQ(ran.out, "+ vol2 /dev/nbd7\n");
+  EXPECT_THAT(ran.err, HasSubstr("apply bad: ENOENT: no bad here"));
+  EXPECT_THAT(ran.err, HasSubstr("1 of 2 steps failed"));
+  EXPECT_EQ(client({"apply", tab("bad blya bad path=ip:10.0.0.1")}).exit, 4) << "the only step's";
+}
+
+TEST_F(Cli, ApplyTellsOfEachStepInJson) {
+  serve_mappings();
+  const Ran ran = client({"apply", "--json", "--prune", tab("vol2 blya vol2 path=ip:10.0.0.1")});
+  EXPECT_EQ(ran.exit, 0) << ran.err;
+  const Json json = Json::parse(ran.out);
+  EXPECT_EQ(json.at("schema_version"), 1);
+  ASSERT_EQ(json.at("changes").size(), 2U);
+  EXPECT_EQ(json.at("changes")[0].dump(),
+            R"({"action":"map","name":"vol2","session":"blya","mapping_path":"vol2",)"
+            R"("device":"/dev/nbd7"})");
+  EXPECT_EQ(json.at("changes")[1].at("action"), "unmap");
+}
+
+TEST_F(Cli, ALineOfTheTabIsMappedByItsName) {
+  serve_mappings();
+  EXPECT_EQ(client({"map", "--tab", "rare", tab(kTab)}).out, "/dev/nbd7\n");
+  EXPECT_THAT(done(), ElementsAre("map device_path=rare"));
+  EXPECT_EQ(client({"map", "--tab", "vol1", tab(kTab)}).out, "/dev/nbd0\n") << "it is already";
+  EXPECT_THAT(done(), ElementsAre());
+  EXPECT_EQ(client({"unmap", "--tab", "vol1", tab(kTab)}).exit, 0);
+  EXPECT_THAT(done(), ElementsAre("unmap /dev/nbd0"));
+  EXPECT_EQ(client({"unmap", "--tab", "vol2", tab(kTab)}).exit, 4) << "it is not mapped";
+  const Ran unknown = client({"map", "--tab", "vol3", tab(kTab)});
+  EXPECT_EQ(unknown.exit, 4);
+  EXPECT_THAT(unknown.err, HasSubstr("did you mean 'vol1'?"));
+}
+
+TEST_F(Cli, AWrongTabIsToldWithItsPlace) {
+  const Ran ran = client({"apply", tab("\nvol1 blya\n")});
+  EXPECT_EQ(ran.exit, 12);
+  EXPECT_THAT(ran.err, HasSubstr("/tab:2:6: column 3 is missing"));
+  EXPECT_EQ(client({"apply", "--tab-file=/nowhere"}).exit, 4);
 }
 
 TEST_F(Cli, MapPrintsTheNodeAndNothingElse) {
@@ -239,11 +392,12 @@ TEST_F(Cli, ListIsATable) {
   answer("list", one_device());
   const Ran ran = client({"list"});
   EXPECT_EQ(ran.exit, 0);
-  EXPECT_EQ(ran.out,
-            "DEVICE     SESSION  MAPPING PATH  STATE  MODE  IO       SIZE  FOR  IN FLIGHT\n"
-            "/dev/nbd0  blya     vol1          open   rw    blockio    1G    -          -\n");
+  EXPECT_EQ(
+      ran.out,
+      "DEVICE     SESSION  MAPPING PATH  STATE  MODE  IO       SIZE  PATHS  FOR  IN FLIGHT\n"
+      "/dev/nbd0  blya     vol1          open   rw    blockio    1G  _        -          -\n");
   EXPECT_EQ(client({"list", "--noheaders"}).out,
-            "/dev/nbd0  blya  vol1  open  rw  blockio  1G  -  -\n");
+            "/dev/nbd0  blya  vol1  open  rw  blockio  1G  _  -  -\n");
 }
 
 TEST_F(Cli, PathWordsReachTheDaemon) {
@@ -315,8 +469,8 @@ TEST_F(Cli, ServerListShowsItsClients) {
       DeviceEntry{"/dev/ram0", "blya", "ram0", "open", "rw", "fileio", 4096, "ip:10.0.0.2"}));
   answer("list", list_result(devices));
   EXPECT_EQ(server({"list"}).out,
-            "DEVICE     SESSION  MAPPING PATH  STATE  MODE  IO      SIZE  CLIENT\n"
-            "/dev/ram0  blya     ram0          open   rw    fileio    4K  ip:10.0.0.2\n");
+            "DEVICE     SESSION  MAPPING PATH  STATE  MODE  IO      SIZE  PATHS  CLIENT\n"
+            "/dev/ram0  blya     ram0          open   rw    fileio    4K  -      ip:10.0.0.2\n");
 }
 
 TEST_F(Cli, ADaemonThatMakesNoSenseIsAProtocolError) {

@@ -24,6 +24,9 @@ control::Json two_devices() {
                                                           .in_flight = 84}));
   devices.push_back(control::to_json(control::DeviceEntry{
       "/dev/nbd12", "a-long-session", "v", "closed", "migration", "fileio", 512, "ip:10.0.0.2"}));
+  for (const char* state : {"connected", "connected", "waiting"}) {
+    devices[0]["paths"].push_back({{"state", state}});
+  }
   return control::list_result(devices);
 }
 
@@ -70,31 +73,32 @@ TEST(HumanSize, UsesPowersOf1024) {
 
 TEST(List, ShowsTheClientsDevices) {
   EXPECT_EQ(list_table(two_devices(), ListKind::Client, true),
-            "DEVICE      SESSION         MAPPING PATH  STATE     MODE       IO       SIZE  FOR  "
-            "IN FLIGHT\n"
-            "/dev/nbd0   blya            vol1          queueing  rw         blockio   10G  12s  "
-            "       84\n"
-            "/dev/nbd12  a-long-session  v             closed    migration  fileio   512B    -  "
-            "        -\n");
+            "DEVICE      SESSION         MAPPING PATH  STATE     MODE       IO       SIZE  PATHS  "
+            "FOR  IN FLIGHT\n"
+            "/dev/nbd0   blya            vol1          queueing  rw         blockio   10G  UU_    "
+            "12s         84\n"
+            "/dev/nbd12  a-long-session  v             closed    migration  fileio   512B  -      "
+            "  -          -\n");
 }
 
 TEST(List, ShowsTheServersClientsToo) {
-  EXPECT_EQ(list_table(two_devices(), ListKind::Server, false),
-            "/dev/nbd0   blya            vol1  queueing  rw         blockio   10G  -\n"
-            "/dev/nbd12  a-long-session  v     closed    migration  fileio   512B  ip:10.0.0.2\n");
+  EXPECT_EQ(
+      list_table(two_devices(), ListKind::Server, false),
+      "/dev/nbd0   blya            vol1  queueing  rw         blockio   10G  UU_  -\n"
+      "/dev/nbd12  a-long-session  v     closed    migration  fileio   512B  -    ip:10.0.0.2\n");
 }
 
 TEST(List, OfNothingIsItsTitles) {
   const auto nothing = control::list_result(control::Json::array());
   EXPECT_EQ(list_table(nothing, ListKind::Client, true),
-            "DEVICE  SESSION  MAPPING PATH  STATE  MODE  IO  SIZE  FOR  IN FLIGHT\n");
+            "DEVICE  SESSION  MAPPING PATH  STATE  MODE  IO  SIZE  PATHS  FOR  IN FLIGHT\n");
   EXPECT_EQ(list_table(nothing, ListKind::Client, false), "");
 }
 
 TEST(List, ShowsAFieldThatMakesNoSenseAsMissing) {
   const auto odd = control::Json::parse(
       R"({"devices":[{"device":{"a":1},"session":null,"size_bytes":-1,"state":"open"}]})");
-  EXPECT_EQ(list_table(odd, ListKind::Client, false), "-  -  -  open  -  -  -  -  -\n");
+  EXPECT_EQ(list_table(odd, ListKind::Client, false), "-  -  -  open  -  -  -  -  -  -\n");
 }
 
 TEST(List, ShowsPaths) {
