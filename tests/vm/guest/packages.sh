@@ -7,7 +7,7 @@
 #   packages.sh DIRECTORY        with the .debs: build/release/packages
 set -euo pipefail
 source "$VM_LIB"
-packages=$1
+packages=$(realpath "$1")
 export DEBIAN_FRONTEND=noninteractive
 
 # --- systemd ---
