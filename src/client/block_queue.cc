@@ -186,7 +186,8 @@ BlockQueue::Request BlockQueue::begin_request(const NbdRequest& request) const {
                 .operation = plan.operation,
                 .cookie = request.cookie,
                 .offset = ranged ? request.offset : 0,
-                .length = ranged ? request.length : 0};
+                .length = ranged ? request.length : 0,
+                .begun = worker_.now()};
   if (begun.error == 0 && permits_for(begun) > permits_.size()) {
     log::error("a read of {} bytes needs more than the {} chunks there are: EIO", begun.length,
                permits_.size());

@@ -26,6 +26,7 @@
 #include "client/journal.h"
 #include "client/nbd_socket.h"
 #include "common/executor.h"
+#include "common/latency.h"
 #include "common/result.h"
 #include "common/unique_fd.h"
 #include "transport/rtrs/request_channel.h"
@@ -44,8 +45,11 @@ struct BlockQueueCounters {
   std::uint64_t written_bytes = 0;
   std::uint64_t errors = 0;  ///< requests answered with an error
   std::uint64_t permit_waits = 0;
+  IoLatencies latencies;        ///< from a request's header to its answer
   std::uint32_t in_flight = 0;  ///< taken from the kernel and not yet answered
   bool waiting = false;         ///< for permits, at the moment
+
+  BlockQueueCounters& operator+=(const BlockQueueCounters& other);
 };
 
 class BlockQueue;
@@ -115,6 +119,7 @@ class BlockQueue final : public Pollable,
   void set_device_id(std::uint32_t device_id) { device_id_ = device_id; }
   void set_shape(const DeviceShape& shape);
 
+  /// Worker's thread, once started.
   [[nodiscard]] BlockQueueCounters counters() const;
 
   // Pollable
@@ -157,6 +162,7 @@ class BlockQueue final : public Pollable,
     std::uint32_t submitted = 0;        ///< bytes, from the start
     std::uint32_t in_flight = 0;        ///< pieces
     std::uint16_t first_piece = kNone;  ///< READ: its permits, in the order of the data
+    TimePoint begun;                    ///< when its header was taken; of a predecessor's: never
   };
 
   /// What there is to know about a permit while it is ours; its number is the index.

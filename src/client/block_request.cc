@@ -128,14 +128,18 @@ void BlockQueue::finish(std::uint16_t slot) {
 void BlockQueue::count(const Request& request) {
   const std::uint64_t bytes = request.error == 0 ? request.length : 0;
   if (request.error != 0) ++counters_.errors;
+  IoLatencies& latencies = counters_.latencies;
+  LatencyHistogram* latency = &latencies.other;
   switch (request.kind) {
     case IoKind::Read:
       ++counters_.reads;
       counters_.read_bytes += bytes;
+      latency = &latencies.read;
       break;
     case IoKind::Write:
       ++counters_.writes;
       counters_.written_bytes += bytes;
+      latency = &latencies.write;
       break;
     case IoKind::Flush:
       ++counters_.flushes;
@@ -148,6 +152,24 @@ void BlockQueue::count(const Request& request) {
       ++counters_.zeroes;
       break;
   }
+  // Nobody knows when what a predecessor has left began.
+  if (request.begun != TimePoint{}) latency->add(worker_.now() - request.begun);
+}
+
+BlockQueueCounters& BlockQueueCounters::operator+=(const BlockQueueCounters& other) {
+  reads += other.reads;
+  writes += other.writes;
+  flushes += other.flushes;
+  discards += other.discards;
+  zeroes += other.zeroes;
+  read_bytes += other.read_bytes;
+  written_bytes += other.written_bytes;
+  errors += other.errors;
+  permit_waits += other.permit_waits;
+  latencies += other.latencies;
+  in_flight += other.in_flight;
+  waiting |= other.waiting;
+  return *this;
 }
 
 BlockQueueCounters BlockQueue::counters() const {

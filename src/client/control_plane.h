@@ -55,6 +55,7 @@ class ControlPlane final : private Device::Events {
   void map(const control::Json& args, control::Reply reply);
   void unmap(const control::Json& args, control::Reply reply);
   void resize(const control::Json& args, control::Reply reply);
+  void stats(control::Reply reply);
   [[nodiscard]] control::Json list() const;
   void paths(const control::Json& args, control::Reply reply) const;
   void path(const control::Json& args, control::Reply reply);

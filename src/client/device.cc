@@ -227,6 +227,14 @@ void Device::drain(Executor::Task done) {
   }
 }
 
+void Device::count(std::move_only_function<void(const BlockQueueCounters&)> done) {
+  if (queues_ != nullptr) {
+    queues_->count(std::move(done));
+  } else {
+    done({});
+  }
+}
+
 void Device::attach(std::vector<UniqueFd> sockets, Mapped done) {
   state_ = DeviceState::Attaching;
   session_.add(*this);

@@ -65,6 +65,9 @@ class Device final : public SessionDevice, private BlockQueueEvents {
   /// will be asked when it is back), the server's, the kernel's.
   void refresh(Sized done);
 
+  /// What its queues have counted since they were made; nothing before and behind their lives.
+  void count(std::move_only_function<void(const BlockQueueCounters&)> done);
+
   [[nodiscard]] DeviceState state() const { return state_; }
   [[nodiscard]] RnbdSession& session() { return session_; }
   [[nodiscard]] const MapRequest& request() const { return request_; }

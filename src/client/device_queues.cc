@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "client/device_queues.h"
 
+#include <utility>
+
 #include "common/assert.h"
 #include "common/countdown.h"
 
@@ -61,6 +63,18 @@ void DeviceQueues::set_device(std::uint32_t device_id, const DeviceShape& shape,
         member.queue->set_shape(shape);
       },
       std::move(done));
+}
+
+void DeviceQueues::count(std::move_only_function<void(const BlockQueueCounters&)> done) {
+  if (ending_) return done({});
+  counting_.push_back(std::move(done));
+  if (counting_.size() > 1) return;  // what is on its way answers this one too
+  on_each([](Member& member) { member.counted = member.queue->counters(); },
+          [this] {
+            BlockQueueCounters sum;
+            for (const Member& member : members_) sum += member.counted;
+            for (auto& waiting : std::exchange(counting_, {})) waiting(sum);
+          });
 }
 
 void DeviceQueues::destroy(Executor::Task done) {

@@ -38,6 +38,9 @@ class DeviceQueues {
   /// Requests of the kernel's that are not answered.
   [[nodiscard]] std::uint32_t in_flight() const;
 
+  /// What all queues together have counted; `done` on the control thread.
+  void count(std::move_only_function<void(const BlockQueueCounters&)> done);
+
   void set_device(std::uint32_t device_id, const DeviceShape& shape, Executor::Task done);
 
   /// Destroys the queues, each on its worker. The kernel has let go of the sockets. What is asked
@@ -50,12 +53,14 @@ class DeviceQueues {
   struct Member {
     WorkerContext* worker = nullptr;
     std::unique_ptr<BlockQueue> queue;
+    BlockQueueCounters counted;  ///< the worker's while `counting_` is not empty
   };
   explicit DeviceQueues(Executor& control) : control_(control) {}
   void on_each(const std::function<void(Member&)>& step, Executor::Task done);
 
   Executor& control_;
   std::vector<Member> members_;
+  std::vector<std::move_only_function<void(const BlockQueueCounters&)>> counting_;
   bool ending_ = false;
 };
 

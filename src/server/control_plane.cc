@@ -2,8 +2,15 @@
 #include "server/control_plane.h"
 
 #include <algorithm>
+#include <cerrno>
+#include <map>
+#include <memory>
+#include <utility>
+
+#include <fmt/format.h>
 
 #include "common/control/verbs.h"
+#include "common/countdown.h"
 #include "common/log.h"
 #include "common/rnbd_names.h"
 
@@ -47,6 +54,19 @@ std::string state_name(const rtrs::ServerPath& path) {
   return "draining";
 }
 
+void add_to(control::DeviceStats& stats, const DeviceCount& part) {
+  stats.reads += part.counters.reads;
+  stats.read_bytes += part.counters.read_bytes;
+  stats.writes += part.counters.writes;
+  stats.written_bytes += part.counters.write_bytes;
+  stats.flushes += part.counters.flushes;
+  stats.discards += part.counters.discards;
+  stats.write_zeroes += part.counters.zeroes;
+  stats.errors += part.counters.errors;
+  stats.in_flight += part.in_flight;
+  stats.latencies += part.latencies;
+}
+
 /// Of all devices of a session alike.
 control::Json list_paths(const rtrs::ServerSession& session) {
   control::Json paths = control::Json::array();
@@ -85,6 +105,13 @@ ControlPlane::ControlPlane(ControlContext& control, std::vector<StoreWorker> wor
 void ControlPlane::serve(control::Commands& commands) {
   commands.handle(control::kListVerb,
                   [this](const control::Json&, control::Reply reply) { reply(list()); });
+  commands.handle(control::kSessionsVerb,
+                  [this](const control::Json&, control::Reply reply) { reply(sessions()); });
+  commands.handle(control::kSessionVerb, [this](const control::Json& args, control::Reply reply) {
+    session(args, std::move(reply));
+  });
+  commands.handle(control::kStatsVerb,
+                  [this](const control::Json&, control::Reply reply) { stats(std::move(reply)); });
   commands.handle(control::kRevalidateVerb,
                   [this](const control::Json& args, control::Reply reply) {
                     revalidate(args, std::move(reply));
@@ -139,6 +166,67 @@ void ControlPlane::announce(const std::vector<Exports::Resized>& resized) {
               was_bytes, entry->session_name);
     find_peer(entry->session)->resize(*entry);
   }
+}
+
+control::Json ControlPlane::sessions() const {
+  const auto exports = exports_.list();
+  control::Json entries = control::Json::array();
+  for (const auto& peer : peers_) {
+    const rtrs::ServerSession& session = peer->session();
+    control::Json paths = list_paths(session);
+    const auto devices = std::ranges::count_if(exports, [&](const Export* entry) {
+      return entry->session == peer->id() && entry->state == ExportState::Open;
+    });
+    control::Json entry = control::to_json(
+        control::SessionEntry{.session = session.name(),
+                              .client = client_addresses(paths),
+                              .devices = static_cast<std::uint64_t>(devices),
+                              .pinned_bytes = peer->session().chunks().memory().size()});
+    entry["paths"] = std::move(paths);
+    entries.push_back(std::move(entry));
+  }
+  return control::sessions_result(std::move(entries));
+}
+
+/// A client of ours, or the kernel's, comes back as soon as it may.
+void ControlPlane::session(const control::Json& args, control::Reply reply) {
+  const auto wanted = control::read_session_args(args);
+  if (!wanted) return reply(fail(wanted.error()));
+  const auto peer = std::ranges::find_if(
+      peers_, [&](const auto& one) { return one->session().name() == wanted->session; });
+  if (peer == peers_.end()) {
+    return reply(fail(ENOENT, fmt::format("there is no session {}", wanted->session)));
+  }
+  log::info("session {} is closed by the administrator", wanted->session);
+  (*peer)->session().close("closed by the administrator");
+  reply(control::Json::object());
+}
+
+void ControlPlane::stats(control::Reply reply) {
+  using Key = std::pair<std::uint64_t, std::uint32_t>;  // session and device id
+  const auto entries = std::make_shared<std::map<Key, control::DeviceStats>>();
+  for (const Export* entry : exports_.list()) {
+    (*entries)[{entry->session, entry->device_id}] = {.device = entry->device_path,
+                                                      .session = entry->session_name,
+                                                      .mapping_path = entry->mapping_path};
+  }
+  const Countdown one_done(peers_.size() + 1,
+                           [entries, reply = std::make_shared<control::Reply>(std::move(reply))] {
+                             control::Json list = control::Json::array();
+                             for (const auto& [key, entry] : *entries)
+                               list.push_back(control::to_json(entry));
+                             (*reply)(control::list_result(std::move(list)));
+                           });
+  for (const auto& peer : peers_) {
+    peer->count([entries, session = peer->id(), one_done](const std::vector<DeviceCount>& parts) {
+      for (const DeviceCount& part : parts) {
+        const auto entry = entries->find({session, part.device_id});
+        if (entry != entries->end()) add_to(entry->second, part);
+      }
+      one_done();
+    });
+  }
+  one_done();
 }
 
 void ControlPlane::revalidate(const control::Json& args, control::Reply reply) {

@@ -35,6 +35,9 @@ class ControlPlane final : private rtrs::ServerSessionEvents {
 
  private:
   void revalidate(const control::Json& args, control::Reply reply);
+  [[nodiscard]] control::Json sessions() const;
+  void session(const control::Json& args, control::Reply reply);
+  void stats(control::Reply reply);
   void look_at_sizes();
   void announce(const std::vector<Exports::Resized>& resized);
   Result<rtrs::RequestHandler*> on_session_named(rtrs::ServerSession& session) override;

@@ -81,7 +81,7 @@ std::expected<StoreOperation, int> plan_operation(const wire::Io& message,
 }
 
 void DiskRequest::start(rtrs::ServerRequest& request, const wire::Io& message, WorkerDevice& device,
-                        BlockStore& store, int buffer_slot, Idle& idle) {
+                        const StoreWorker& worker, int buffer_slot, Idle& idle) {
   auto operation = plan_operation(message, request.direction(), request.data(), device);
   if (!operation) {
     ++device.counters.errors;
@@ -92,13 +92,17 @@ void DiskRequest::start(rtrs::ServerRequest& request, const wire::Io& message, W
   device_ = &device;
   device_id_ = message.device_id;
   idle_ = &idle;
+  kind_ = operation->kind;
+  worker_ = worker.worker;
+  begun_ = worker_->now();
   operation->buffer_slot = buffer_slot;
   ++device.in_flight;
   count(*operation);
-  store.submit(*operation, device.target, *this);
+  worker.store->submit(*operation, device.target, *this);
 }
 
 void DiskRequest::on_store_done(int error) {
+  if (device_->latencies != nullptr) time();
   if (error != 0) ++device_->counters.errors;
   const bool idle = --device_->in_flight == 0;
   Idle* const listener = idle_;
@@ -122,11 +126,23 @@ void DiskRequest::count(const StoreOperation& operation) {
       counters.write_bytes += operation.length;
       break;
     case Kind::Flush:
+      ++counters.flushes;
+      break;
     case Kind::Discard:
+      ++counters.discards;
+      break;
     case Kind::WriteZeroes:
-      ++counters.others;
+      ++counters.zeroes;
       break;
   }
+}
+
+void DiskRequest::time() {
+  IoLatencies& latencies = *device_->latencies;
+  LatencyHistogram& latency = kind_ == Kind::Read    ? latencies.read
+                              : kind_ == Kind::Write ? latencies.write
+                                                     : latencies.other;
+  latency.add(worker_->now() - begun_);
 }
 
 }  // namespace rnbd::server

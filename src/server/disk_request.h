@@ -5,22 +5,33 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 
+#include "common/latency.h"
 #include "common/limits.h"
 #include "common/result.h"
 #include "common/rnbd_wire.h"
 #include "server/backend.h"
 #include "server/block_store.h"
 #include "transport/rtrs/server_request.h"
+#include "transport/worker.h"
 
 namespace rnbd::server {
+
+/// A worker and the store that lives on it.
+struct StoreWorker {
+  WorkerContext* worker = nullptr;
+  BlockStore* store = nullptr;
+};
 
 struct DiskCounters {
   std::uint64_t reads = 0;
   std::uint64_t read_bytes = 0;
   std::uint64_t writes = 0;
   std::uint64_t write_bytes = 0;
-  std::uint64_t others = 0;  ///< flushes, discards, zeroes
+  std::uint64_t flushes = 0;
+  std::uint64_t discards = 0;
+  std::uint64_t zeroes = 0;
   std::uint64_t errors = 0;
 };
 
@@ -32,6 +43,7 @@ struct WorkerDevice {
   DiskLimits limits;
   std::uint32_t in_flight = 0;
   DiskCounters counters;
+  std::unique_ptr<IoLatencies> latencies;  ///< of the disk; null: nobody wants to know
 };
 
 /// A request's message turned into an operation, or the errno to answer with: EINVAL (not a request
@@ -52,15 +64,19 @@ class DiskRequest final : public StoreClient {
 
   /// Takes over `request`, an I/O message of `message`'s device on that device's worker.
   void start(rtrs::ServerRequest& request, const wire::Io& message, WorkerDevice& device,
-             BlockStore& store, int buffer_slot, Idle& idle);
+             const StoreWorker& worker, int buffer_slot, Idle& idle);
 
  private:
   void on_store_done(int error) override;
   void count(const StoreOperation& operation);
+  void time();
 
   rtrs::ServerRequest* request_ = nullptr;
   WorkerDevice* device_ = nullptr;
   std::uint32_t device_id_ = 0;
+  StoreOperation::Kind kind_{};
+  WorkerContext* worker_ = nullptr;
+  TimePoint begun_;
   Idle* idle_ = nullptr;
 };
 

@@ -35,15 +35,16 @@ void Dispatcher::start() {
 }
 
 void Dispatcher::open_device(std::uint32_t device_id, const Backend& backend, Executor::Task done) {
-  const WorkerDevice opened{.open = true,
-                            .writable = backend.writable(),
-                            .target = backend.target(),
-                            .limits = backend.limits()};
   on_each_lane(
-      [device_id, opened](Lane& lane) {
+      [device_id, writable = backend.writable(), target = backend.target(),
+       limits = backend.limits()](Lane& lane) {
         WorkerDevice& device = lane.devices[device_id];
         RNBD_ASSERT(!device.open && device.in_flight == 0);
-        device = opened;
+        device = {.open = true,
+                  .writable = writable,
+                  .target = target,
+                  .limits = limits,
+                  .latencies = std::make_unique<IoLatencies>()};
         device.target.file_slot = lane.worker.store->register_file(device.target.fd);
       },
       std::move(done));
@@ -54,6 +55,27 @@ void Dispatcher::resize_device(std::uint32_t device_id, std::uint64_t sectors,
   on_each_lane(
       [device_id, sectors](Lane& lane) { lane.devices[device_id].limits.sectors = sectors; },
       std::move(done));
+}
+
+void Dispatcher::count(Counted done) {
+  counting_.push_back(std::move(done));
+  if (counting_.size() > 1) return;  // what is on its way answers this one too
+  on_each_lane(
+      [](Lane& lane) {
+        lane.counted.clear();
+        for (std::uint32_t id = 0; id < lane.devices.size(); ++id) {
+          const WorkerDevice& device = lane.devices[id];
+          if (!device.open) continue;
+          lane.counted.push_back({id, device.in_flight, device.counters, *device.latencies});
+        }
+      },
+      [this] {
+        std::vector<DeviceCount> all;
+        for (const Lane& lane : lanes_) {
+          all.insert(all.end(), lane.counted.begin(), lane.counted.end());
+        }
+        for (Counted& waiting : std::exchange(counting_, {})) waiting(all);
+      });
 }
 
 void Dispatcher::close_device(std::uint32_t device_id, Executor::Task done) {
@@ -140,7 +162,7 @@ void Dispatcher::on_io(rtrs::ServerRequest& request) {
     request.respond(ENOTCONN);
     return;
   }
-  requests_[request.chunk()].start(request, message, lane.devices[device_id], *lane.worker.store,
+  requests_[request.chunk()].start(request, message, lane.devices[device_id], lane.worker,
                                    lane.buffer_slot, *this);
 }
 

@@ -15,10 +15,12 @@
 
 namespace rnbd::server {
 
-/// A worker and the store that lives on it.
-struct StoreWorker {
-  WorkerContext* worker = nullptr;
-  BlockStore* store = nullptr;
+/// A device's part on one worker.
+struct DeviceCount {
+  std::uint32_t device_id = 0;
+  std::uint32_t in_flight = 0;
+  DiskCounters counters;
+  IoLatencies latencies;
 };
 
 /// Answer to a service message: 0 or a positive errno, and the data of a read.
@@ -52,6 +54,10 @@ class Dispatcher final : public rtrs::RequestHandler, private DiskRequest::Idle 
   /// From now on the device ends there. It was opened.
   void resize_device(std::uint32_t device_id, std::uint64_t sectors, Executor::Task done);
 
+  /// What has been done with each device that is open.
+  using Counted = std::move_only_function<void(const std::vector<DeviceCount>&)>;
+  void count(Counted done);
+
   /// Refuses new requests for the device; `done` once none is on its way to the disk.
   void close_device(std::uint32_t device_id, Executor::Task done);
 
@@ -66,6 +72,7 @@ class Dispatcher final : public rtrs::RequestHandler, private DiskRequest::Idle 
     int buffer_slot = kNoSlot;
     std::vector<WorkerDevice> devices;             ///< by device id
     std::vector<Executor::Task> waiting_for_idle;  ///< by device id; control's, posted when idle
+    std::vector<DeviceCount> counted;              ///< the worker's while `counting_` is not empty
   };
 
   void on_device_idle(std::size_t worker, std::uint32_t device_id) override;
@@ -79,6 +86,7 @@ class Dispatcher final : public rtrs::RequestHandler, private DiskRequest::Idle 
   ServiceHandler& service_;
   std::vector<Lane> lanes_;
   std::vector<DiskRequest> requests_;  ///< by chunk
+  std::vector<Counted> counting_;
 };
 
 }  // namespace rnbd::server

@@ -48,6 +48,11 @@ void SessionPeer::resize(const Export& entry) {
                             [this] { session_.raise_generation(); });
 }
 
+void SessionPeer::count(Dispatcher::Counted done) {
+  if (stopping_) return done({});
+  dispatcher_.count(std::move(done));
+}
+
 void SessionPeer::on_service_message(std::vector<std::byte> message, Answer answer) {
   switch (static_cast<wire::MessageType>(load<wire::Header>(message).type + 0)) {
     case wire::MessageType::SessionInfo:

@@ -25,6 +25,9 @@ class SessionPeer final : public ServiceHandler {
   /// A device that is open has another size now: workers are told, then the client.
   void resize(const Export& entry);
 
+  /// As Dispatcher::count(); nothing while it stops.
+  void count(Dispatcher::Counted done);
+
   /// Closes everything the session has open; no request runs any more.
   void stop(Executor::Task done);
 

@@ -33,6 +33,14 @@ Status read_flag(const Json& args, const char* name, bool& out) {
   return {};
 }
 
+Json to_json(const LatencyHistogram& latency) {
+  std::size_t used = latency.buckets.size();
+  while (used > 0 && latency.buckets[used - 1] == 0) --used;
+  Json buckets = Json::array();
+  for (std::size_t i = 0; i < used; ++i) buckets.push_back(latency.buckets[i]);
+  return {{"count", latency.count()}, {"sum_ns", latency.sum_ns}, {"buckets", std::move(buckets)}};
+}
+
 Status check_array(const Json& result, const char* name) {
   const auto found = result.is_object() ? result.find(name) : result.end();
   const bool list = found != result.end() && found->is_array() &&
@@ -50,6 +58,40 @@ Json map_args(std::span<const std::string> words) {
 }
 
 Json to_json(const UnmapArgs& args) { return {{"device", args.device}, {"force", args.force}}; }
+
+Json to_json(const DeviceStats& stats) {
+  return {{"device", stats.device},
+          {"session", stats.session},
+          {"mapping_path", stats.mapping_path},
+          {"reads", stats.reads},
+          {"read_bytes", stats.read_bytes},
+          {"writes", stats.writes},
+          {"written_bytes", stats.written_bytes},
+          {"flushes", stats.flushes},
+          {"discards", stats.discards},
+          {"write_zeroes", stats.write_zeroes},
+          {"errors", stats.errors},
+          {"in_flight", stats.in_flight},
+          {"permit_waits", stats.permit_waits},
+          {"read_latency", to_json(stats.latencies.read)},
+          {"write_latency", to_json(stats.latencies.write)},
+          {"other_latency", to_json(stats.latencies.other)}};
+}
+
+Json to_json(const SessionEntry& entry) {
+  return {{"session", entry.session},
+          {"client", entry.client},
+          {"devices", entry.devices},
+          {"pinned_bytes", entry.pinned_bytes}};
+}
+
+Json to_json(const SessionArgs& args) {
+  return {{"action", args.action}, {"session", args.session}};
+}
+
+Json sessions_result(Json sessions) {
+  return {{"schema_version", kSchemaVersion}, {"sessions", std::move(sessions)}};
+}
 
 Json resize_args(const std::string& device) { return {{"device", device}}; }
 
@@ -173,6 +215,18 @@ Result<std::string> read_paths_args(const Json& args) { return read_optional(arg
 
 Result<std::string> read_revalidate_args(const Json& args) { return read_optional(args, "device"); }
 
+Result<SessionArgs> read_session_args(const Json& args) {
+  SessionArgs read;
+  for (const Status& status :
+       {read_text(args, "action", read.action), read_text(args, "session", read.session)}) {
+    if (!status) return fail(status.error());
+  }
+  if (std::ranges::find(kSessionActions, read.action) == kSessionActions.end()) {
+    return fail(EINVAL, "unknown action of session: " + read.action);
+  }
+  return read;
+}
+
 Result<std::string> read_resize_args(const Json& args) {
   std::string device;
   if (Status read = read_text(args, "device", device); !read) return fail(read.error());
@@ -206,5 +260,7 @@ Result<std::uint64_t> read_resize_result(const Json& result) {
 Status check_list_result(const Json& result) { return check_array(result, "devices"); }
 
 Status check_paths_result(const Json& result) { return check_array(result, "paths"); }
+
+Status check_sessions_result(const Json& result) { return check_array(result, "sessions"); }
 
 }  // namespace rnbd::control

@@ -10,8 +10,11 @@
 //   paths   client   {"session":"blya"}, or all             {"schema_version":1,"paths":[{…},…]}
 //   path    client   {"action":"remove","session":"blya",   {}
 //                     "path":"ip:10.0.0.1","force":false}
+//   stats   both     {}                                     as list: a DeviceStats each
 //   resize  client   {"device":"/dev/nbd0"}                 {"device":"/dev/nbd0","size_bytes":…}
 //   upgrade client   {"journals":1}                         {}
+//   sessions server  {}                                     {"schema_version":1,"sessions":[{…},…]}
+//   session server   {"action":"close","session":"blya"}    {}
 //   revalidate server {"device":"/dev/vg/vol1"}, or all     as list: a ResizedEntry each
 //
 // A device of `list` has the fields of DeviceEntry, in that order, and `paths`, an array: a
@@ -28,6 +31,7 @@
 #include <vector>
 
 #include "common/control/messages.h"
+#include "common/latency.h"
 
 namespace rnbd::control {
 
@@ -36,7 +40,10 @@ inline constexpr const char* kUnmapVerb = "unmap";
 inline constexpr const char* kListVerb = "list";
 inline constexpr const char* kPathsVerb = "paths";
 inline constexpr const char* kPathVerb = "path";
+inline constexpr const char* kStatsVerb = "stats";
 inline constexpr const char* kResizeVerb = "resize";
+inline constexpr const char* kSessionsVerb = "sessions";
+inline constexpr const char* kSessionVerb = "session";
 inline constexpr const char* kRevalidateVerb = "revalidate";
 inline constexpr const char* kUpgradeVerb = "upgrade";
 
@@ -68,6 +75,42 @@ struct DeviceEntry {
   std::uint64_t in_flight = 0;                 ///< requests of the kernel's, not answered
   std::uint64_t server_size_bytes = 0;         ///< as last heard; size_bytes is the kernel's
   std::string last_error;
+};
+
+/// One client's session, at its server; in JSON it has `paths` too.
+struct SessionEntry {
+  std::string session;
+  std::string client;              ///< its addresses
+  std::uint64_t devices = 0;       ///< open
+  std::uint64_t pinned_bytes = 0;  ///< of this host's memory
+};
+
+/// What can be done with a server's session.
+inline constexpr std::array<std::string_view, 1> kSessionActions = {"close"};
+
+struct SessionArgs {
+  std::string action;  ///< one of kSessionActions
+  std::string session;
+};
+
+/// What has been done with a device since it was mapped or opened; of a client's, by its present
+/// daemon. In JSON each latency is {"count","sum_ns","buckets"}, where buckets[i] is how many took
+/// less than 2^i microseconds and not less than 2^(i-1); empty ones at the end are left out.
+struct DeviceStats {
+  std::string device;
+  std::string session;
+  std::string mapping_path;
+  std::uint64_t reads = 0;
+  std::uint64_t read_bytes = 0;
+  std::uint64_t writes = 0;
+  std::uint64_t written_bytes = 0;
+  std::uint64_t flushes = 0;
+  std::uint64_t discards = 0;
+  std::uint64_t write_zeroes = 0;
+  std::uint64_t errors = 0;
+  std::uint64_t in_flight = 0;
+  std::uint64_t permit_waits = 0;  ///< client: how often there was no free chunk
+  IoLatencies latencies;           ///< client: as its kernel sees them; server: the disk's
 };
 
 /// A disk that a client has open, and that has another size now.
@@ -110,6 +153,11 @@ struct PathEntry {
 
 Json map_args(std::span<const std::string> words);
 Json to_json(const UnmapArgs& args);
+Json to_json(const DeviceStats& stats);
+Json to_json(const SessionEntry& entry);
+Json to_json(const SessionArgs& args);
+/// `sessions`: an array of what to_json(SessionEntry) made.
+Json sessions_result(Json sessions);
 Json resize_args(const std::string& device);
 Json resize_result(const std::string& device, std::uint64_t size_bytes);
 /// Empty: all.
@@ -132,6 +180,7 @@ Result<UnmapArgs> read_unmap_args(const Json& args);
 Result<PathArgs> read_path_args(const Json& args);
 Result<std::string> read_resize_args(const Json& args);
 Result<std::string> read_revalidate_args(const Json& args);
+Result<SessionArgs> read_session_args(const Json& args);
 /// The session asked for; empty: all.
 Result<std::string> read_paths_args(const Json& args);
 /// The version of the journals that who asks can read.
@@ -143,5 +192,6 @@ Result<std::uint64_t> read_resize_result(const Json& result);
 /// Checks that `result` is what `list` has to answer.
 Status check_list_result(const Json& result);
 Status check_paths_result(const Json& result);
+Status check_sessions_result(const Json& result);
 
 }  // namespace rnbd::control

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+// Latencies as they are counted, and the tables of stats and top.
+#include "cli/stats.h"
+
+#include <chrono>
+
+#include <gtest/gtest.h>
+
+#include "common/control/verbs.h"
+#include "common/latency.h"
+
+namespace rnbd::cli {
+namespace {
+
+using control::DeviceStats;
+using control::Json;
+using std::chrono::microseconds;
+using std::chrono::seconds;
+
+TEST(Latency, IsCountedInPowersOfTwoOfAMicrosecond) {
+  LatencyHistogram latency;
+  latency.add(std::chrono::nanoseconds(999));
+  latency.add(microseconds(1));
+  latency.add(microseconds(127));
+  latency.add(microseconds(128));
+  latency.add(seconds(3600));
+  latency.add(-seconds(1));
+  EXPECT_EQ(latency.buckets[0], 2U) << "less than 1 us, and what a clock makes of nothing";
+  EXPECT_EQ(latency.buckets[1], 1U);
+  EXPECT_EQ(latency.buckets[7], 1U) << "less than 128 us";
+  EXPECT_EQ(latency.buckets[8], 1U);
+  EXPECT_EQ(latency.buckets.back(), 1U);
+  EXPECT_EQ(latency.count(), 6U);
+  EXPECT_EQ(latency.sum_ns, 999U + 256'000U + 3'600'000'000'000U);
+  LatencyHistogram more;
+  more.add(microseconds(1));
+  latency += more;
+  EXPECT_EQ(latency.buckets[1], 2U);
+}
+
+DeviceStats device(const std::string& node, std::uint64_t reads, std::uint64_t writes) {
+  DeviceStats stats{.device = node,
+                    .session = "blya",
+                    .mapping_path = "vol1",
+                    .reads = reads,
+                    .read_bytes = reads * 4096,
+                    .writes = writes,
+                    .written_bytes = writes * 4096,
+                    .flushes = 1,
+                    .discards = 2,
+                    .errors = 0,
+                    .in_flight = 3};
+  for (std::uint64_t i = 0; i < reads; ++i) stats.latencies.read.add(microseconds(100));
+  return stats;
+}
+
+Json list(const std::vector<DeviceStats>& devices) {
+  Json entries = Json::array();
+  for (const DeviceStats& one : devices) entries.push_back(control::to_json(one));
+  return control::list_result(std::move(entries));
+}
+
+TEST(Stats, AreATable) {
+  DeviceStats slow = device("/dev/nbd1", 98, 0);
+  slow.latencies.read.add(seconds(2));
+  slow.latencies.read.add(seconds(2));
+  EXPECT_EQ(stats_table(list({device("/dev/nbd0", 10, 5), slow}), true),
+            "DEVICE     SESSION  MAPPING PATH  READS  READ  R P50  R P99  WRITES  WRITTEN  W P50  "
+            "W P99  OTHERS  ERRORS\n"
+            "/dev/nbd0  blya     vol1             10   40K  128us  128us       5      20K      -  "
+            "    -       3       0\n"
+            "/dev/nbd1  blya     vol1             98  392K  128us   2.1s       0       0B      -  "
+            "    -       3       0\n");
+}
+
+TEST(Top, ShowsWhatWasDoneMeanwhileBusiestFirst) {
+  const Json before = list({device("/dev/nbd0", 10, 5), device("/dev/nbd1", 0, 0)});
+  const Json now = list({device("/dev/nbd0", 20, 5), device("/dev/nbd1", 100, 50)});
+  EXPECT_EQ(top_table(before, now, 2.0, true),
+            "DEVICE     SESSION  MAPPING PATH  READS/S  READ/S  R LAT  WRITES/S  WRITTEN/S  W LAT  "
+            "IN FLIGHT  ERRORS/S\n"
+            "/dev/nbd1  blya     vol1               50    200K  100us        25       100K      -  "
+            "        3         0\n"
+            "/dev/nbd0  blya     vol1                5     20K  100us         0         0B      -  "
+            "        3         0\n");
+}
+
+TEST(Top, CountsFromZeroBehindAnUpgrade) {
+  const Json before = list({device("/dev/nbd0", 1000, 0)});
+  const Json now = list({device("/dev/nbd0", 10, 0)});
+  EXPECT_EQ(top_table(before, now, 1.0, false),
+            "/dev/nbd0  blya  vol1  10  40K  100us  0  0B  -  3  0\n");
+}
+
+TEST(Stats, ThatMakeNoSenseHarmNobody) {
+  const Json odd = Json::parse(
+      R"({"devices":[{"device":1,"reads":-1,"read_latency":{"count":5,"buckets":[null,"x"]}}]})");
+  EXPECT_EQ(top_table(odd, odd, 1.0, false), "-  -  -  0  0B  -  0  0B  -  0  0\n");
+  EXPECT_NE(stats_table(odd, false), "");
+}
+
+TEST(HumanTime, HasAUnit) {
+  EXPECT_EQ(human_time(0), "");
+  EXPECT_EQ(human_time(1), "1us");
+  EXPECT_EQ(human_time(850'000), "850us");
+  EXPECT_EQ(human_time(12'300'000), "12.3ms");
+  EXPECT_EQ(human_time(4'100'000'000), "4.1s");
+}
+
+}  // namespace
+}  // namespace rnbd::cli
