@@ -55,9 +55,17 @@ class ClientCommands {
     add_unmap();
     program_.add_list(ListKind::Client);
     add_views();
+    program_.add_stats();
     add_apply();
     add_resize();
     add_path();
+    program_.add_config(client::kRnbdtabFile,
+                        [](const std::string& file) -> std::expected<void, control::Failure> {
+                          if (auto entries = load_tab(file); !entries) {
+                            return std::unexpected(entries.error());
+                          }
+                          return {};
+                        });
     add_upgrade();
     add_udev();
     add_daemon();

@@ -81,6 +81,14 @@ constexpr std::array kPathFields = {
     Field{"LAST ERROR", "last_error"},
 };
 
+constexpr std::array kSessionFields = {
+    Field{"SESSION", "session"},
+    Field{"CLIENT", "client"},
+    Field{"DEVICES", "devices", as_count, Align::Right},
+    Field{"PATHS", "paths", as_paths},
+    Field{"PINNED", "pinned_bytes", as_size, Align::Right},
+};
+
 constexpr std::array kResizedFields = {
     Field{"DEVICE", "device"},
     Field{"SESSION", "session"},
@@ -115,6 +123,10 @@ std::string list_table(const Json& result, ListKind kind, bool headers) {
     fields.insert(fields.end(), kClientFields.begin(), kClientFields.end());
   }
   return table_of(result.at("devices"), fields, headers);
+}
+
+std::string sessions_table(const Json& result, bool headers) {
+  return table_of(result.at("sessions"), {kSessionFields.begin(), kSessionFields.end()}, headers);
 }
 
 std::string resized_table(const Json& result, bool headers) {

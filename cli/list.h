@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The tables that `list`, `path list` and `revalidate` print from a daemon's answer. Pure.
+// The tables that `list`, `path list`, `session list` and `revalidate` print from a daemon's
+// answer. Pure.
 #pragma once
 
 #include <string>
@@ -15,6 +16,9 @@ std::string list_table(const control::Json& result, ListKind kind, bool headers)
 
 /// The same for the answer to "paths".
 std::string paths_table(const control::Json& result, bool headers);
+
+/// The same for the answer to "sessions".
+std::string sessions_table(const control::Json& result, bool headers);
 
 /// The same for the answer to "revalidate".
 std::string resized_table(const control::Json& result, bool headers);

@@ -7,12 +7,14 @@
 #include <span>
 #include <string_view>
 #include <thread>
+#include <unistd.h>
 #include <utility>
 #include <vector>
 
 #include <fmt/format.h>
 
 #include "cli/output.h"
+#include "cli/stats.h"
 #include "common/control/client.h"
 #include "common/control/verbs.h"
 #include "common/words.h"
@@ -100,6 +102,37 @@ void Program::add_list(ListKind kind) {
   add_table_flags(verb);
 }
 
+void Program::add_config(const std::string& fallback, Validate validate) {
+  CLI::App& verb = add_verb(
+      "config", "validate [FILE]: says where and why a file is wrong",
+      [this, fallback, validate = std::move(validate)] { return config(fallback, validate); });
+  verb.add_option("words", config_words_, "validate, and a file [" + fallback + "]")
+      ->type_name("WORD");
+}
+
+Ended Program::config(const std::string& fallback, const Validate& validate) {
+  if (config_words_.empty() || config_words_.front() != "validate" || config_words_.size() > 2) {
+    return usage_failure("config validate [FILE] is all there is");
+  }
+  const std::string& file = config_words_.size() == 2 ? config_words_.back() : fallback;
+  if (auto fine = validate(file); !fine) return std::unexpected(fine.error());
+  return print_result(file + " is fine\n");
+}
+
+void Program::add_stats() {
+  CLI::App& stats = add_verb(control::kStatsVerb,
+                             "Count what has been done with each device, and how long it took",
+                             [this] { return this->stats(); });
+  add_table_flags(stats);
+  CLI::App& top = add_verb("top", "Show what is being done, again and again, busiest device first",
+                           [this] { return this->top(); });
+  top.add_option("--interval", interval_, "Seconds between two looks [1]")
+      ->type_name("SECONDS")
+      ->check(CLI::Range(0.1, 3600.0));
+  top.add_option("-n,--count", rounds_, "How often; 0: until it is ended [0]")->type_name("N");
+  top.add_flag("--noheaders", no_headers_, "Print no line with the columns' titles");
+}
+
 void Program::add_table_flags(CLI::App& verb) {
   verb.add_flag("--json", json_, "Print JSON; errors too, as {\"error\":{…}}");
   verb.add_flag("--noheaders", no_headers_, "Print no line with the columns' titles");
@@ -140,12 +173,46 @@ control::Outcome Program::ask_once(const control::Request& request,
   return client->call(request, timeout);
 }
 
-Ended Program::list(ListKind kind) {
-  const auto result = ask(control::kListVerb, control::Json::object());
-  if (!result) return std::unexpected(result.error());
+control::Outcome Program::ask_list(const char* verb) {
+  auto result = ask(verb, control::Json::object());
+  if (!result) return result;
   if (auto checked = control::check_list_result(*result); !checked) {
     return std::unexpected(control::to_failure(checked.error()));
   }
+  return result;
+}
+
+Ended Program::stats() {
+  const auto result = ask_list(control::kStatsVerb);
+  if (!result) return std::unexpected(result.error());
+  return print_result(json_ ? json_text(*result) : stats_table(*result, !no_headers_));
+}
+
+Ended Program::top() {
+  constexpr const char* kClearScreen = "\x1b[H\x1b[J";
+  using Seconds = std::chrono::duration<double>;
+  const bool terminal = ::isatty(STDOUT_FILENO) != 0;
+  auto before = ask_list(control::kStatsVerb);
+  auto begun = std::chrono::steady_clock::now();
+  for (std::uint64_t round = 0; before && (rounds_ == 0 || round < rounds_); ++round) {
+    std::this_thread::sleep_for(Seconds(interval_));
+    auto now = ask_list(control::kStatsVerb);
+    if (!now) return std::unexpected(now.error());
+    const auto end = std::chrono::steady_clock::now();
+    const std::string table = top_table(*before, *now, Seconds(end - begun).count(), !no_headers_);
+    if (auto printed = print_result((terminal ? kClearScreen : "") + table); !printed) {
+      return printed;
+    }
+    before = std::move(now);
+    begun = end;
+  }
+  if (!before) return std::unexpected(before.error());
+  return 0;
+}
+
+Ended Program::list(ListKind kind) {
+  const auto result = ask_list(control::kListVerb);
+  if (!result) return std::unexpected(result.error());
   return print_result(json_ ? json_text(*result) : list_table(*result, kind, !no_headers_));
 }
 

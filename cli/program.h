@@ -4,10 +4,12 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <expected>
 #include <functional>
 #include <map>
 #include <string>
+#include <vector>
 
 #include <CLI/CLI.hpp>
 
@@ -33,6 +35,14 @@ class Program {
   /// `list [--json] [--noheaders]`.
   void add_list(ListKind kind);
 
+  /// `config validate [FILE]`: `validate` says what is wrong with a file; `fallback` is looked at
+  /// if none is named.
+  using Validate = std::function<std::expected<void, control::Failure>(const std::string& file)>;
+  void add_config(const std::string& fallback, Validate validate);
+
+  /// `stats [--json] [--noheaders]`, `top [--interval SECONDS] [-n COUNT]`.
+  void add_stats();
+
   /// Adds --json and --noheaders to a verb that prints a table.
   void add_table_flags(CLI::App& verb);
   [[nodiscard]] bool json() const { return json_; }
@@ -56,6 +66,10 @@ class Program {
  private:
   Ended run_verb(int argc, const char* const* argv, std::string& verb);
   Ended list(ListKind kind);
+  Ended config(const std::string& fallback, const Validate& validate);
+  Ended stats();
+  Ended top();
+  control::Outcome ask_list(const char* verb);
   control::Outcome ask_once(const control::Request& request, std::chrono::milliseconds timeout);
   std::expected<void, control::Failure> check_all_understood(const CLI::App* verb) const;
 
@@ -68,6 +82,9 @@ class Program {
   std::map<const CLI::App*, double> timeouts_;
   bool json_ = false;
   bool no_headers_ = false;
+  std::vector<std::string> config_words_;
+  double interval_ = 1;
+  std::uint64_t rounds_ = 0;
 };
 
 /// A mistake on the command line: exit code 2.

@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -109,7 +110,18 @@ class ServerCommands {
                  control::kServerSocket) {
     add_daemon();
     program_.add_list(ListKind::Server);
+    add_session();
+    program_.add_stats();
     add_revalidate();
+    program_.add_config("/etc/rnbd/server.toml",
+                        [](const std::string& file) -> std::expected<void, control::Failure> {
+                          DaemonArguments arguments;
+                          arguments.config_file = file;
+                          if (auto options = daemon_options(arguments, {}); !options) {
+                            return std::unexpected(options.error());
+                          }
+                          return {};
+                        });
   }
 
   int run(int argc, const char* const* argv) { return program_.run(argc, argv); }
@@ -145,6 +157,47 @@ class ServerCommands {
         ->type_name(fmt::format("{}", fmt::join(kLogLevels, "|")));
   }
 
+  void add_session() {
+    CLI::App& verb = program_.add_verb(control::kSessionVerb, "List and close clients' sessions",
+                                       [this] { return session(); });
+    verb.add_option("words", session_words_, "What to do, see below")->type_name("WORD");
+    program_.add_table_flags(verb);
+    verb.footer(
+        "rnbd-server session list\n"
+        "rnbd-server session close SESSION\n"
+        "\n"
+        "close ends all paths of a session. Its client comes back as soon as it can: what keeps "
+        "it\n"
+        "away is unmapping there.");
+  }
+
+  Ended session() {
+    constexpr const char* kHint = "see rnbd-server session --help";
+    if (session_words_.empty()) return usage_failure("what to do with which session?", kHint);
+    const std::string& action = session_words_.front();
+    if (action == "list" && session_words_.size() == 1) return list_sessions();
+    if (std::ranges::find(control::kSessionActions, action) == control::kSessionActions.end()) {
+      return usage_failure(fmt::format("unknown word '{}'{}", action,
+                                       did_you_mean(action, control::kSessionActions)),
+                           kHint);
+    }
+    if (session_words_.size() != 2) return usage_failure(action + " needs one session", kHint);
+    const auto result = program_.ask(
+        control::kSessionVerb, control::to_json(control::SessionArgs{action, session_words_[1]}));
+    if (!result) return std::unexpected(result.error());
+    return 0;
+  }
+
+  Ended list_sessions() {
+    const auto result = program_.ask(control::kSessionsVerb, control::Json::object());
+    if (!result) return std::unexpected(result.error());
+    if (auto checked = control::check_sessions_result(*result); !checked) {
+      return std::unexpected(control::to_failure(checked.error()));
+    }
+    return print_result(program_.json() ? json_text(*result)
+                                        : sessions_table(*result, program_.headers()));
+  }
+
   void add_revalidate() {
     CLI::App& verb = program_.add_verb(
         control::kRevalidateVerb,
@@ -177,6 +230,7 @@ class ServerCommands {
   Program program_;
   DaemonArguments arguments_;
   std::string revalidate_device_;
+  std::vector<std::string> session_words_;
 };
 
 }  // namespace

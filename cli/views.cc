@@ -66,7 +66,7 @@ std::string path_line(const Json& path) {
 
 std::string device_line(const Json& device) {
   const std::string state = text_of(device, "state");
-  const std::string line = fmt::format(
+  std::string line = fmt::format(
       "{}  {}  {} {}  {}", text_of(device, "device"), text_of(device, "mapping_path"),
       human_size(number_of(device, "size_bytes")), text_of(device, "access_mode"), state);
   if (state == "open") return line;
@@ -100,6 +100,7 @@ std::string tree_text(const Json& list, const Json& paths) {
   std::string text;
   for (const std::string& session : session_names(list, paths)) {
     std::vector<std::string> lines;
+    lines.reserve(paths.at("paths").size() + list.at("devices").size());
     const auto of_paths = of_session(paths.at("paths"), session);
     for (const Json* const path : of_paths) lines.push_back(path_line(*path));
     for (const Json* const device : of_session(list.at("devices"), session)) {

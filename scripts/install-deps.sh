@@ -29,7 +29,7 @@ readonly vm=(
     fio nbd-client qemu-utils
     e2fsprogs xfsprogs dosfstools fdisk parted dmsetup mdadm
     gcc make libelf1 xz-utils # for the kernel's RNBD modules
-    tcpdump
+    tcpdump python3-jsonschema
 )
 readonly package=(lintian)
 readonly bench=(fio nbd-client qemu-utils perftest linux-perf python3-matplotlib)

@@ -20,7 +20,7 @@ find src cli tests -name '*.cc' -o -name '*.h' | grep -E -- "$pattern" | xargs -
 join=ON
 [[ -z $pattern ]] || join=OFF
 cmake -S . -B build/tidy -G Ninja -DCMAKE_CXX_COMPILER=clang++-19 -DRNBD_TESTS=OFF \
-    -DCMAKE_UNITY_BUILD=$join > /dev/null
+    -DCMAKE_UNITY_BUILD=$join -DCMAKE_UNITY_BUILD_BATCH_SIZE=64 > /dev/null
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 if ! run-clang-tidy-19 -j"$(nproc)" -p build/tidy -quiet "${pattern:-.}" > "$log" 2>&1; then

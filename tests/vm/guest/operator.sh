@@ -1,0 +1,101 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# What an operator looks at, with real daemons and real I/O: rnbdtab and apply, list, tree, show, check, stats and top,
+# and JSON as docs/schema promises it.
+set -euo pipefail
+source "$VM_LIB"
+source "$(dirname "$0")/pair.sh"
+
+as_promised() { "$(dirname "$0")/check_json" "$1" || vm_fail "that is not what docs/schema/$1.schema.json promises"; }
+field() { # NAME DEVICE: of `stats --json`
+    python3 -c '
+import json, sys
+print(*(one[sys.argv[1]] for one in json.load(sys.stdin)["devices"] if one["device"] == sys.argv[2]))' "$1" "$2"
+}
+expect_status() { # STATUS COMMAND…
+    local want=$1 got=0
+    shift
+    "$@" || got=$?
+    ((got == want)) || vm_fail "$* ended with $got, not $want"
+}
+
+vm_load_modules brd,rd_nr=2,rd_size=65536
+pair_start --dev-search-path /dev
+cat > /tmp/rnbdtab << 'END'
+first   blya  ram0  path=ip:10.9.0.1,path=ip:[fd09::1]
+second  blya  ram1  access_mode=ro
+third   blya  ram7  nofail
+END
+apply() { rnbd-client apply --tab-file /tmp/rnbdtab "$@"; }
+
+vm_step "what rnbdtab names is mapped"
+rnbd-client config validate /tmp/rnbdtab
+[[ $(apply -n | wc -l) == 3 && -z $(rnbd-client list --noheaders) ]] || vm_fail "a dry run does something: $(apply -n)"
+expect_status 11 apply
+[[ $(rnbd-client list --noheaders | wc -l) == 2 ]] || vm_fail "not two: $(rnbd-client list)"
+expect_status 4 apply
+sed -i /ram7/d /tmp/rnbdtab
+[[ -z $(apply) ]] || vm_fail "nothing was left to do"
+node=$(rnbd-client map --tab first --tab-file /tmp/rnbdtab)
+
+vm_step "what it says while it works"
+fio --name=load --filename="$node" --direct=1 --ioengine=libaio --iodepth=8 --size=16M --rw=randrw --bs=4k --time_based \
+    --runtime=600 --output="$RESULTS/fio.log" &
+fio_pid=$!
+busy() { (($(rnbd-client stats --json | field reads "$node") > 500)); }
+vm_wait_until 60 busy
+rnbd-client list
+rnbd-client tree
+rnbd-client stats
+rnbd-server stats
+rnbd-client top -n 2
+rnbd-server top -n 1
+rnbd-client list --json | as_promised client-list
+rnbd-server list --json | as_promised server-list
+rnbd-client path list --json | as_promised path-list
+rnbd-server session list --json | as_promised session-list
+rnbd-client stats --json | as_promised stats
+rnbd-server stats --json | as_promised stats
+expect_status 4 rnbd-client show nobody --json > /tmp/error 2> "$RESULTS/show.log"
+as_promised error < /tmp/error
+rnbd-client show "$node" | grep -q '^state: open$' || vm_fail "$(rnbd-client show "$node")"
+expect_status 0 rnbd-client check
+kill -INT "$fio_pid"
+wait "$fio_pid" || true
+
+vm_step "the counts are right"
+before=$(rnbd-client stats --json | field written_bytes "$node")
+disk_before=$(rnbd-server stats --json | field written_bytes /dev/ram0)
+dd if=/dev/zero of="$node" bs=64k count=64 oflag=direct conv=fsync status=none
+(($(rnbd-client stats --json | field written_bytes "$node") - before == 4 << 20)) || vm_fail "the client counts otherwise"
+(($(rnbd-server stats --json | field written_bytes /dev/ram0) - disk_before == 4 << 20)) || vm_fail "the server counts otherwise"
+(($(rnbd-client stats --json | field flushes "$node") > 0)) || vm_fail "no flush is counted"
+
+vm_step "a path is missing, then all are"
+rnbd-client path disconnect blya 'ip:[fd09::1]'
+expect_status 1 rnbd-client check "$node"
+rnbd-client path disconnect blya ip:10.9.0.1 --force
+expect_status 2 rnbd-client check
+rnbd-client tree
+rnbd-client path reconnect blya ip:10.9.0.1
+rnbd-client path reconnect blya 'ip:[fd09::1]'
+well() { rnbd-client check > "$RESULTS/check.log"; }
+vm_wait_until 20 well
+expect_status 3 rnbd-client check /dev/nbd9
+
+vm_step "a session that the server closes comes back"
+rnbd-server session list
+reconnects() { rnbd-client path list --json | grep -o '"reconnects": [0-9]*' | xargs; }
+were=$(reconnects)
+rnbd-server session close blya
+came_back() { [[ $(reconnects) != "$were" ]] && well; }
+vm_wait_until 20 came_back
+expect_status 4 rnbd-server session close nobody
+
+vm_step "what it names no more is unmapped"
+: > /tmp/rnbdtab
+apply --prune --json | as_promised apply
+[[ -z $(rnbd-client list --noheaders) ]] || vm_fail "still mapped: $(rnbd-client list)"
+pair_stop
+vm_step "done"
