@@ -184,7 +184,7 @@ Status Device::keep_record() {
                                       .max_io_size = session.queue(0).max_io_size()},
                        .memory = session_.memory_name(),
                        .request = request_,
-                       .opened = opened_,
+                       .opened = largest(),
                        .index = index_});
 }
 
@@ -198,6 +198,7 @@ Status Device::resume(DeviceFile file, const DeviceRecord& record, std::vector<U
   sockets_kept_ = sockets.size();
   opened_ = record.opened;
   server_sectors_ = opened_.sectors;
+  inherited_ = true;
   index_ = record.index;
   const auto shape = shape_of(opened_);
   if (!shape) return fail(shape.error());
@@ -455,7 +456,7 @@ void Device::on_reopened(const Result<wire::OpenResponse>& response, Executor::T
     log::error("{} ({}): {}; its I/O fails until the server has it again", node(),
                request_.device_path, last_error_);
     set_service(Service::Closed);
-    queues_->set_device(kNoDevice, *shape_of(opened_), std::move(done));
+    queues_->set_device(kNoDevice, *shape_of(largest()), std::move(done));
     retry_ = control_.call_after(kReopenDelay, [this] { reopen([] {}); });
     return;
   }
@@ -468,9 +469,9 @@ void Device::on_reopened(const Result<wire::OpenResponse>& response, Executor::T
   at_server_ = true;
   last_error_.clear();
   log::info("{} ({}) is open again", node(), request_.device_path);
-  queues_->set_device(opened_.device_id, *shape_of(opened_), std::move(done));
+  queues_->set_device(opened_.device_id, *shape_of(largest()), std::move(done));
   set_service(Service::Open);
-  if (server_sectors_ != known) on_server_changed();
+  if (server_sectors_ != known || inherited_) on_server_changed();
 }
 
 void Device::on_disconnect_request(BlockQueue&) {

@@ -107,7 +107,8 @@ class Device final : public SessionDevice, private BlockQueueEvents {
   void ask_size();
   void on_size(const Result<wire::OpenResponse>& response);
   void change_size(std::uint64_t sectors);
-  void tell_kernel(std::uint64_t sectors, Executor::Task then);
+  [[nodiscard]] wire::OpenResponse largest() const;
+  void tell_kernel(std::uint64_t sectors);
   void finish_refresh(const Result<std::uint64_t>& size);
   void on_reopened(const Result<wire::OpenResponse>& response, Executor::Task done);
   void set_service(Service service);
@@ -131,6 +132,8 @@ class Device final : public SessionDevice, private BlockQueueEvents {
   DeviceState state_ = DeviceState::Opening;
   wire::OpenResponse opened_;         ///< with as many sectors as the kernel was told
   std::uint64_t server_sectors_ = 0;  ///< as it last said
+  std::uint64_t growing_to_ = 0;      ///< sectors, from before the kernel is told
+  bool inherited_ = false;            ///< what a predecessor told the kernel is not certain
   std::optional<DeviceFile> file_;
   std::size_t sockets_kept_ = 0;
   bool at_server_ = false;  ///< open there, under opened_.device_id

@@ -65,6 +65,10 @@ void DeviceQueues::set_device(std::uint32_t device_id, const DeviceShape& shape,
       std::move(done));
 }
 
+void DeviceQueues::set_shape(const DeviceShape& shape, Executor::Task done) {
+  on_each([shape](Member& member) { member.queue->set_shape(shape); }, std::move(done));
+}
+
 void DeviceQueues::count(std::move_only_function<void(const BlockQueueCounters&)> done) {
   if (ending_) return done({});
   counting_.push_back(std::move(done));

@@ -41,6 +41,9 @@ class DeviceQueues {
   /// What all queues together have counted; `done` on the control thread.
   void count(std::move_only_function<void(const BlockQueueCounters&)> done);
 
+  /// The device has another size; whether and under which id it is open at the server stays.
+  void set_shape(const DeviceShape& shape, Executor::Task done);
+
   void set_device(std::uint32_t device_id, const DeviceShape& shape, Executor::Task done);
 
   /// Destroys the queues, each on its worker. The kernel has let go of the sockets. What is asked

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Device, second part: the server's disk has another size.
+#include <algorithm>
 #include <cerrno>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -64,47 +66,50 @@ void Device::on_size(const Result<wire::OpenResponse>& response) {
   change_size(response->sectors);
 }
 
-/// The queues let pass what either size allows until the kernel knows the new one.
-void Device::change_size(std::uint64_t sectors) {
-  wire::OpenResponse now = opened_;
-  now.sectors = sectors;
-  if (sectors == opened_.sectors) return finish_refresh(shape_of(now)->size_bytes);
-  if (sectors < opened_.sectors) {
-    tell_kernel(sectors, [this] {
-      if (queues_ != nullptr) {
-        queues_->set_device(opened_.device_id, *shape_of(opened_), [] {});
-      }
-      finish_refresh(shape_of(opened_)->size_bytes);
-    });
-    return;
-  }
-  queues_->set_device(
-      opened_.device_id, *shape_of(now), [this, sectors, alive = std::weak_ptr<bool>(alive_)] {
-        if (alive.expired()) return;
-        tell_kernel(sectors, [this] { finish_refresh(shape_of(opened_)->size_bytes); });
-      });
+/// Of what the kernel knows, or is just being told: whatever it may ask for passes.
+wire::OpenResponse Device::largest() const {
+  wire::OpenResponse largest = opened_;
+  largest.sectors = std::max<std::uint64_t>(opened_.sectors, growing_to_);
+  return largest;
 }
 
-void Device::tell_kernel(std::uint64_t sectors, Executor::Task then) {
+void Device::change_size(std::uint64_t sectors) {
+  if (sectors == opened_.sectors && !inherited_) {
+    return finish_refresh(shape_of(opened_)->size_bytes);
+  }
+  growing_to_ = sectors;
+  on_session_changed();  // a successor has to let pass what the kernel may ask for
+  queues_->set_shape(*shape_of(largest()), [this, sectors, alive = std::weak_ptr<bool>(alive_)] {
+    if (alive.expired()) return;
+    if (state_ == DeviceState::Open) return tell_kernel(sectors);
+    growing_to_ = 0;
+    finish_refresh(fail(EBUSY, "it is being unmapped"));
+  });
+}
+
+void Device::tell_kernel(std::uint64_t sectors) {
   wire::OpenResponse now = opened_;
   now.sectors = sectors;
   const std::uint64_t size = shape_of(now)->size_bytes;
-  nbd_.resize(*index_, size, backend_of(request_),
-              [this, sectors, size, then = std::move(then),
-               alive = std::weak_ptr<bool>(alive_)](const Status& told) mutable {
-                if (alive.expired()) return;
-                if (!told) {
-                  last_error_ = describe(told.error());
-                  log::error("{} cannot be given {} bytes: {}", backend_of(request_), size,
-                             last_error_);
-                  return finish_refresh(fail(told.error()));
-                }
-                log::info("/dev/nbd{} ({}) has {} bytes now, it had {}", *index_,
-                          request_.device_path, size, shape_of(opened_)->size_bytes);
-                opened_.sectors = sectors;
-                on_session_changed();
-                then();
-              });
+  nbd_.resize(
+      *index_, size, backend_of(request_),
+      [this, sectors, size, alive = std::weak_ptr<bool>(alive_)](const Status& told) {
+        if (alive.expired()) return;
+        growing_to_ = 0;
+        if (!told) {
+          last_error_ = describe(told.error());
+          log::error("{} cannot be given {} bytes: {}", backend_of(request_), size, last_error_);
+          return finish_refresh(fail(told.error()));
+        }
+        if (opened_.sectors != sectors) {
+          log::info("/dev/nbd{} ({}) has {} bytes now", *index_, request_.device_path, size);
+        }
+        opened_.sectors = sectors;
+        inherited_ = false;
+        on_session_changed();
+        if (queues_ != nullptr) queues_->set_shape(*shape_of(opened_), [] {});
+        finish_refresh(size);
+      });
 }
 
 void Device::finish_refresh(const Result<std::uint64_t>& size) {
