@@ -123,6 +123,23 @@ access_modes() {
     vm_wait_until 10 server_has_nothing
 }
 
+grows() { # asked for, for the kernel's server does not tell
+    vm_step "$1: a disk that grows"
+    local node disk
+    truncate -s 16M /tmp/grows
+    disk=$(losetup -f --show /tmp/grows)
+    node=$(client_map "$1" "$disk")
+    truncate -s 32M /tmp/grows
+    losetup -c "$disk"
+    [[ $(rnbd-client resize "$node") == $((32 << 20)) ]] || vm_fail "another size: $(rnbd-client list)"
+    [[ $(blockdev --getsize64 "$node") == $((32 << 20)) ]] || vm_fail "the kernel has another size: $(lsblk "$node")"
+    dd if=/tmp/data of="$node" bs=1M count=2 seek=28 oflag=direct status=none
+    cmp -n $((2 << 20)) -i $((28 << 20)):0 "$node" /tmp/data
+    client_unmap "$node"
+    vm_wait_until 10 server_has_nothing
+    losetup -d "$disk"
+}
+
 server_goes() { # both ways of ending it, and both orders
     vm_step "$1: the server goes first, comes back"
     local node depth
@@ -156,7 +173,7 @@ many_times() {
     vm_wait_until 10 server_has_nothing
 }
 
-vm_load_modules brd,rd_nr=2,rd_size=16384 scsi_debug,dev_size_mb=64,lbpu=1,lbpws=1 sd_mod ext4
+vm_load_modules brd,rd_nr=2,rd_size=16384 scsi_debug,dev_size_mb=64,lbpu=1,lbpws=1 sd_mod ext4 loop
 vm_rxe_loopback
 vm_wait_until 20 test -b /dev/sda
 tree=$(dirname "$(readlink -f "$0")")
@@ -170,6 +187,7 @@ for invalidate in yes no; do
     integrity "$session"
     if [[ $invalidate == yes ]] || ((seconds >= 4)); then
         access_modes "$session"
+        [[ $client_side != ours ]] || grows "$session"
         server_goes "$session" "$invalidate"
     fi
     many_times "$session"

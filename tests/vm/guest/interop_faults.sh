@@ -147,7 +147,7 @@ goes_on() { # fio does
     local before
     before=$(requests)
     moved() { (($(requests) > before + 20)); }
-    vm_wait_until 60 moved
+    vm_wait_until 60 moved || vm_fail "nothing is answered: $(rnbd-client path list; rnbd-client list; tail -n 5 "$RESULTS/fio.log")"
 }
 has_lost_kern() { (($(grep -c 'session kern is gone' "$RESULTS/server.log") > $1)); }
 lost() { grep -c 'session kern is gone' "$RESULTS/server.log" || true; }
