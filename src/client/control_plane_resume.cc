@@ -21,7 +21,8 @@ constexpr std::chrono::milliseconds kHandOverPatience{2000};
 constexpr std::chrono::milliseconds kLookAgain{20};
 
 bool is_changing(const Device& device) {
-  return device.state() != DeviceState::Open && device.state() != DeviceState::Gone;
+  return (device.state() != DeviceState::Open && device.state() != DeviceState::Gone) ||
+         device.telling_kernel();
 }
 
 }  // namespace

@@ -184,7 +184,7 @@ Status Device::keep_record() {
                                       .max_io_size = session.queue(0).max_io_size()},
                        .memory = session_.memory_name(),
                        .request = request_,
-                       .opened = largest(),
+                       .opened = latest(),
                        .index = index_});
 }
 
@@ -221,6 +221,7 @@ Status Device::resume(DeviceFile file, const DeviceRecord& record, std::vector<U
 }
 
 void Device::drain(Executor::Task done) {
+  drained_ = true;
   if (queues_ != nullptr) {
     queues_->drain(std::move(done));
   } else {
@@ -277,7 +278,7 @@ void Device::on_attached(Result<std::uint32_t> index, Mapped done) {
   }
   log::info("{} of session {} is {}", request_.device_path, session_.name(), node());
   done(node());
-  if (stale_size_) on_server_changed();
+  on_server_changed();  // what was told while it was being attached is not known
 }
 
 void Device::undo_map(Error error, Mapped done) {
@@ -471,7 +472,7 @@ void Device::on_reopened(const Result<wire::OpenResponse>& response, Executor::T
   log::info("{} ({}) is open again", node(), request_.device_path);
   queues_->set_device(opened_.device_id, *shape_of(largest()), std::move(done));
   set_service(Service::Open);
-  if (server_sectors_ != known || inherited_) on_server_changed();
+  if (server_sectors_ != known || inherited_ || stale_size_) on_server_changed();
 }
 
 void Device::on_disconnect_request(BlockQueue&) {

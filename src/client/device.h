@@ -69,6 +69,8 @@ class Device final : public SessionDevice, private BlockQueueEvents {
   void count(std::move_only_function<void(const BlockQueueCounters&)> done);
 
   [[nodiscard]] DeviceState state() const { return state_; }
+  /// The kernel is giving it another size just now, and may wait for its requests.
+  [[nodiscard]] bool telling_kernel() const { return telling_kernel_; }
   [[nodiscard]] RnbdSession& session() { return session_; }
   [[nodiscard]] const MapRequest& request() const { return request_; }
   [[nodiscard]] std::string node() const;  ///< "/dev/nbd0"; empty until attached
@@ -108,6 +110,8 @@ class Device final : public SessionDevice, private BlockQueueEvents {
   void on_size(const Result<wire::OpenResponse>& response);
   void change_size(std::uint64_t sectors);
   [[nodiscard]] wire::OpenResponse largest() const;
+  [[nodiscard]] wire::OpenResponse latest() const;
+  [[nodiscard]] bool can_resize() const;
   void tell_kernel(std::uint64_t sectors);
   void finish_refresh(const Result<std::uint64_t>& size);
   void on_reopened(const Result<wire::OpenResponse>& response, Executor::Task done);
@@ -132,7 +136,7 @@ class Device final : public SessionDevice, private BlockQueueEvents {
   DeviceState state_ = DeviceState::Opening;
   wire::OpenResponse opened_;         ///< with as many sectors as the kernel was told
   std::uint64_t server_sectors_ = 0;  ///< as it last said
-  std::uint64_t growing_to_ = 0;      ///< sectors, from before the kernel is told
+  std::uint64_t changing_to_ = 0;     ///< sectors, until the kernel has answered; 0: none
   bool inherited_ = false;            ///< what a predecessor told the kernel is not certain
   std::optional<DeviceFile> file_;
   std::size_t sockets_kept_ = 0;
@@ -142,10 +146,12 @@ class Device final : public SessionDevice, private BlockQueueEvents {
   bool given_up_ = false;               ///< attached under a server that went away meanwhile
   std::vector<Unmapped> forcing_;       ///< forced unmaps that wait for another one to fail
   bool refreshing_ = false;             ///< from the question to the kernel's answer
-  bool asked_ = false;                  ///< the question is on its way
-  bool stale_size_ = false;             ///< another look is due
-  std::vector<Sized> refreshed_;        ///< who waits for it
-  Executor::Task after_answer_;         ///< the end of a device that has a question on its way
+  bool telling_kernel_ = false;
+  bool drained_ = false;          ///< for a successor
+  bool asked_ = false;            ///< the question is on its way
+  bool stale_size_ = false;       ///< another look is due
+  std::vector<Sized> refreshed_;  ///< who waits for it
+  Executor::Task after_answer_;   ///< the end of a device that has a question on its way
   std::unique_ptr<ControlContext::Timer> retry_;  ///< of an OPEN that the server refused
   Service service_ = Service::Open;
   TimePoint since_ = Clock::now();

@@ -2,6 +2,7 @@
 // Device, second part: the server's disk has another size.
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <utility>
 
 #include <fmt/format.h>
@@ -10,14 +11,23 @@
 #include "common/log.h"
 
 namespace rnbd::client {
+namespace {
+
+constexpr std::chrono::seconds kSizeRetry{2};  ///< if the kernel would not have it
+
+}  // namespace
 
 void Device::on_server_changed() {
-  if (state_ == DeviceState::Open && at_server_) {
+  if (can_resize()) {
     refresh([](const Result<std::uint64_t>&) {});
   } else {
     stale_size_ = true;
   }
 }
+
+/// Not while a successor is awaited: newer kernels let nobody in while they change a size, and wait
+/// for requests that we would not take any more. The successor asks by itself.
+bool Device::can_resize() const { return state_ == DeviceState::Open && at_server_ && !drained_; }
 
 void Device::refresh(Sized done) {
   if (state_ != DeviceState::Open) {
@@ -42,22 +52,25 @@ void Device::ask_size() {
   session_.open({request_.device_path, request_.access_mode, request_.io_mode},
                 [this](const Result<wire::OpenResponse>& response) {
                   asked_ = false;
-                  if (after_answer_) {
-                    std::exchange(after_answer_, nullptr)();
-                  } else {
-                    on_size(response);
+                  if (!after_answer_) return on_size(response);
+                  if (response && response->device_id != opened_.device_id) {
+                    session_.close_device(response->device_id, [] {});
                   }
+                  std::exchange(after_answer_, nullptr)();
                 });
 }
 
 void Device::on_size(const Result<wire::OpenResponse>& response) {
   if (!response) return finish_refresh(fail(response.error()));
-  if (state_ != DeviceState::Open || !at_server_) {
-    return finish_refresh(fail(ENOTCONN, "the device was lost meanwhile"));
+  if (!can_resize()) {
+    stale_size_ = true;
+    return finish_refresh(fail(EBUSY, "the device is not open now"));
   }
   if (response->device_id != opened_.device_id) {
-    session_.close_device(response->device_id, [] {});
-    return finish_refresh(fail(ENXIO, "the server has closed the device"));
+    // The server had closed it, and has opened it again for this.
+    at_server_ = false;
+    reopen([] {});
+    return finish_refresh(fail(ENXIO, "the server had closed the device"));
   }
   wire::OpenResponse now = opened_;
   now.sectors = response->sectors;
@@ -69,21 +82,30 @@ void Device::on_size(const Result<wire::OpenResponse>& response) {
 /// Of what the kernel knows, or is just being told: whatever it may ask for passes.
 wire::OpenResponse Device::largest() const {
   wire::OpenResponse largest = opened_;
-  largest.sectors = std::max<std::uint64_t>(opened_.sectors, growing_to_);
+  largest.sectors = std::max<std::uint64_t>(opened_.sectors, changing_to_);
   return largest;
+}
+
+/// Of what the kernel knows, or will: where it is smaller, what lies behind fails anyway.
+wire::OpenResponse Device::latest() const {
+  wire::OpenResponse latest = opened_;
+  if (changing_to_ != 0) latest.sectors = changing_to_;
+  return latest;
 }
 
 void Device::change_size(std::uint64_t sectors) {
   if (sectors == opened_.sectors && !inherited_) {
     return finish_refresh(shape_of(opened_)->size_bytes);
   }
-  growing_to_ = sectors;
+  changing_to_ = sectors;
   on_session_changed();  // a successor has to let pass what the kernel may ask for
   queues_->set_shape(*shape_of(largest()), [this, sectors, alive = std::weak_ptr<bool>(alive_)] {
     if (alive.expired()) return;
-    if (state_ == DeviceState::Open) return tell_kernel(sectors);
-    growing_to_ = 0;
-    finish_refresh(fail(EBUSY, "it is being unmapped"));
+    if (can_resize()) return tell_kernel(sectors);
+    changing_to_ = 0;
+    stale_size_ = true;
+    on_session_changed();
+    finish_refresh(fail(EBUSY, "the device is not open now"));
   });
 }
 
@@ -91,14 +113,18 @@ void Device::tell_kernel(std::uint64_t sectors) {
   wire::OpenResponse now = opened_;
   now.sectors = sectors;
   const std::uint64_t size = shape_of(now)->size_bytes;
+  telling_kernel_ = true;
   nbd_.resize(
       *index_, size, backend_of(request_),
       [this, sectors, size, alive = std::weak_ptr<bool>(alive_)](const Status& told) {
         if (alive.expired()) return;
-        growing_to_ = 0;
+        changing_to_ = 0;
+        telling_kernel_ = false;
         if (!told) {
           last_error_ = describe(told.error());
           log::error("{} cannot be given {} bytes: {}", backend_of(request_), size, last_error_);
+          on_session_changed();
+          retry_ = control_.call_after(kSizeRetry, [this] { on_server_changed(); });
           return finish_refresh(fail(told.error()));
         }
         if (opened_.sectors != sectors) {
@@ -114,7 +140,7 @@ void Device::tell_kernel(std::uint64_t sectors) {
 
 void Device::finish_refresh(const Result<std::uint64_t>& size) {
   refreshing_ = false;
-  const bool again = stale_size_ && state_ == DeviceState::Open && at_server_;
+  const bool again = stale_size_ && can_resize();
   if (size && again) return ask_size();
   for (Sized& done : std::exchange(refreshed_, {})) done(size);
   if (again) ask_size();

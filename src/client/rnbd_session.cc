@@ -119,8 +119,6 @@ void RnbdSession::on_settings_changed() {
 }
 
 void RnbdSession::on_server_changed() {
-  // Before the session is ready they are opened anyway.
-  if (!ready_) return;
   for (SessionDevice* device : devices_) device->on_server_changed();
 }
 
