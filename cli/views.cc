@@ -74,6 +74,17 @@ std::string device_line(const Json& device) {
                      number_of(device, "in_flight"), reason(device));
 }
 
+/// Those objects of an array; nothing if it is none.
+Json members(const Json& object, const char* name) {
+  Json found = Json::array();
+  const auto array = object.find(name);
+  if (array == object.end() || !array->is_array()) return found;
+  for (const Json& one : *array) {
+    if (one.is_object()) found.push_back(one);
+  }
+  return found;
+}
+
 bool is_called(const Json& device, const std::string& name) {
   return text_of(device, "device") == name ||
          text_of(device, "session") + "/" + text_of(device, "mapping_path") == name ||
@@ -151,10 +162,12 @@ std::string show_text(const Json& object) {
 CheckResult check(const Json& list, const Json& paths, const std::string& name) {
   Json object = {{"devices", list.at("devices")}, {"paths", paths.at("paths")}};
   if (!name.empty()) {
-    auto found = find_object(list, paths, name);
+    const auto found = find_object(list, paths, name);
+    if (!found && found.error().code == EINVAL) {
+      return {Health::Failed, "UNKNOWN: " + found.error().message};
+    }
     if (!found) return {Health::NotMapped, "NOT MAPPED: " + found.error().message};
-    object = {{"devices", found->value("devices", Json::array())},
-              {"paths", found->value("paths", Json::array())}};
+    object = {{"devices", members(*found, "devices")}, {"paths", members(*found, "paths")}};
     if (found->contains("device")) object["devices"].push_back(*found);
     if (found->contains("policy")) object["paths"].push_back(*found);
   }

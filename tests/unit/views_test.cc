@@ -98,9 +98,19 @@ TEST_F(Views, CheckTellsHealthyFromDegradedFromFailed) {
   EXPECT_EQ(health("other"), Health::Failed);
   EXPECT_EQ(health(""), Health::Failed);
   EXPECT_EQ(health("vol3"), Health::NotMapped);
+  EXPECT_EQ(health("vol1"), Health::Failed) << "two are called so: neither is known to be well";
   EXPECT_EQ(check(list_, paths_, "/dev/nbd1").text, "OK: 1 devices, 0 paths");
   EXPECT_THAT(check(list_, paths_, "blya").text, StartsWith("DEGRADED: path ip:10.1.0.1  waiting"));
   EXPECT_THAT(check(list_, paths_, "").text, StartsWith("FAILED: /dev/nbd2  vol2"));
+}
+
+TEST_F(Views, WhatMakesNoSenseHarmsNobody) {
+  list_["devices"][0]["paths"] = {{"a", 1}};
+  list_["devices"][0]["devices"] = "x";
+  list_["devices"][0]["session"] = nullptr;
+  EXPECT_EQ(health("/dev/nbd0"), Health::Healthy);
+  EXPECT_NE(tree_text(list_, paths_), "");
+  EXPECT_NE(show_text(list_["devices"][0]), "");
 }
 
 }  // namespace

@@ -163,10 +163,26 @@ inside fsck.ext4 -fn "${node}p1"
 inside systemctl stop rnbd-map@vol1
 [[ -z $(rnbd-client list --noheaders) ]] || vm_fail "its unit is stopped, and it is still mapped"
 start rnbd-map@vol1
+stays() { # TITLE: whatever becomes of the client, what it has mapped stays, and so do the units
+    vm_wait_until 60 is_another "$pid" || { explain rnbd-client; vm_fail "$1: not started again"; }
+    [[ $(inside systemctl is-active rnbd-map@vol1 || true) == active ]] || { explain rnbd-map@vol1; vm_fail "$1: it is stopped"; }
+    [[ $(rnbd-client list --noheaders | wc -l) == 1 ]] || vm_fail "$1: $(rnbd-client list)"
+}
+pid=$(main_pid)
+inside kill -KILL "$pid"
+stays "killed"
+pid=$(main_pid)
+rnbd-client upgrade
+stays "upgraded"
+pid=$(main_pid)
+inside systemctl restart rnbd-client
+stays "restarted"
 inside systemctl stop rnbd-client
-[[ $(inside systemctl is-active rnbd-map@vol1 || true) == inactive ]] || vm_fail "the client is stopped, its mapping is not"
-rm /etc/rnbd/rnbdtab
 start rnbd-client
+[[ -z $(rnbd-client list --noheaders) ]] || vm_fail "a client that was stopped has kept a device"
+rnbd-client apply
+rnbd-client unmap "$(rnbd-client map --tab vol1)"
+rm /etc/rnbd/rnbdtab
 settled
 for link in /dev/rnbd/blya/vol1 /dev/rnbd/blya/vol1-part1 /dev/disk/by-id/rnbd-blya:vol1; do
     vm_wait_until 10 test ! -e $link || vm_fail "$link stays behind"
