@@ -128,14 +128,12 @@ class ClientCommands {
 
   /// Asks what is there, in list_ and paths_, and then does the rest.
   Ended view(const std::function<Ended()>& rest) {
-    auto list = program_.ask(control::kListVerb, control::Json::object());
+    auto list = program_.ask_checked(control::kListVerb, control::Json::object(),
+                                     control::check_list_result);
     if (!list) return std::unexpected(list.error());
-    auto paths = program_.ask(control::kPathsVerb, control::Json::object());
+    auto paths = program_.ask_checked(control::kPathsVerb, control::Json::object(),
+                                      control::check_paths_result);
     if (!paths) return std::unexpected(paths.error());
-    for (const Status& checked :
-         {control::check_list_result(*list), control::check_paths_result(*paths)}) {
-      if (!checked) return std::unexpected(control::to_failure(checked.error()));
-    }
     list_ = std::move(*list);
     paths_ = std::move(*paths);
     return rest();
@@ -244,13 +242,9 @@ class ClientCommands {
     if (path_words_.size() > 2) return usage_failure("path list takes one session, or none");
     control::Json args = control::Json::object();
     if (path_words_.size() == 2) args["session"] = path_words_[1];
-    const auto result = program_.ask(control::kPathsVerb, std::move(args));
-    if (!result) return std::unexpected(result.error());
-    if (auto checked = control::check_paths_result(*result); !checked) {
-      return std::unexpected(control::to_failure(checked.error()));
-    }
-    return print_result(program_.json() ? json_text(*result)
-                                        : paths_table(*result, program_.headers()));
+    return program_.print_answer(
+        program_.ask_checked(control::kPathsVerb, std::move(args), control::check_paths_result),
+        paths_table);
   }
 
   Ended map() {
@@ -297,11 +291,9 @@ class ClientCommands {
   }
 
   std::expected<std::vector<MappedDevice>, control::Failure> list_devices() {
-    const auto list = program_.ask(control::kListVerb, control::Json::object());
+    const auto list = program_.ask_checked(control::kListVerb, control::Json::object(),
+                                           control::check_list_result);
     if (!list) return std::unexpected(list.error());
-    if (auto checked = control::check_list_result(*list); !checked) {
-      return std::unexpected(control::to_failure(checked.error()));
-    }
     return mapped_devices(*list);
   }
 

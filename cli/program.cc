@@ -173,30 +173,35 @@ control::Outcome Program::ask_once(const control::Request& request,
   return client->call(request, timeout);
 }
 
-control::Outcome Program::ask_list(const char* verb) {
-  auto result = ask(verb, control::Json::object());
+control::Outcome Program::ask_checked(const std::string& verb, control::Json args, Check check) {
+  auto result = ask(verb, std::move(args));
   if (!result) return result;
-  if (auto checked = control::check_list_result(*result); !checked) {
+  if (auto checked = check(*result); !checked) {
     return std::unexpected(control::to_failure(checked.error()));
   }
   return result;
 }
 
-Ended Program::stats() {
-  const auto result = ask_list(control::kStatsVerb);
-  if (!result) return std::unexpected(result.error());
-  return print_result(json_ ? json_text(*result) : stats_table(*result, !no_headers_));
+Ended Program::print_answer(const control::Outcome& answer, const MakeTable& table) const {
+  if (!answer) return std::unexpected(answer.error());
+  return print_result(json_ ? json_text(*answer) : table(*answer, !no_headers_));
 }
+
+control::Outcome Program::ask_stats() {
+  return ask_checked(control::kStatsVerb, control::Json::object(), control::check_list_result);
+}
+
+Ended Program::stats() { return print_answer(ask_stats(), stats_table); }
 
 Ended Program::top() {
   constexpr const char* kClearScreen = "\x1b[H\x1b[J";
   using Seconds = std::chrono::duration<double>;
   const bool terminal = ::isatty(STDOUT_FILENO) != 0;
-  auto before = ask_list(control::kStatsVerb);
+  auto before = ask_stats();
   auto begun = std::chrono::steady_clock::now();
   for (std::uint64_t round = 0; before && (rounds_ == 0 || round < rounds_); ++round) {
     std::this_thread::sleep_for(Seconds(interval_));
-    auto now = ask_list(control::kStatsVerb);
+    auto now = ask_stats();
     if (!now) return std::unexpected(now.error());
     const auto end = std::chrono::steady_clock::now();
     const std::string table = top_table(*before, *now, Seconds(end - begun).count(), !no_headers_);
@@ -211,9 +216,11 @@ Ended Program::top() {
 }
 
 Ended Program::list(ListKind kind) {
-  const auto result = ask_list(control::kListVerb);
-  if (!result) return std::unexpected(result.error());
-  return print_result(json_ ? json_text(*result) : list_table(*result, kind, !no_headers_));
+  return print_answer(
+      ask_checked(control::kListVerb, control::Json::object(), control::check_list_result),
+      [kind](const control::Json& result, bool headers) {
+        return list_table(result, kind, headers);
+      });
 }
 
 int Program::run(int argc, const char* const* argv) {

@@ -45,8 +45,6 @@ class Program {
 
   /// Adds --json and --noheaders to a verb that prints a table.
   void add_table_flags(CLI::App& verb);
-  [[nodiscard]] bool json() const { return json_; }
-  [[nodiscard]] bool headers() const { return !no_headers_; }
 
   /// Adds --timeout to `verb`, which otherwise waits for `fallback` seconds.
   void add_timeout(CLI::App& verb, double fallback);
@@ -54,6 +52,14 @@ class Program {
   /// Asks the daemon and waits for its answer; if that is being replaced, the next one. Does
   /// nothing else: no output.
   control::Outcome ask(const std::string& verb, control::Json args);
+
+  /// As ask(), and the answer is what `check` wants it to be.
+  using Check = Status (*)(const control::Json& result);
+  control::Outcome ask_checked(const std::string& verb, control::Json args, Check check);
+
+  /// Prints an answer as the table flags say: as JSON, or as `table` makes it.
+  using MakeTable = std::function<std::string(const control::Json& result, bool headers)>;
+  Ended print_answer(const control::Outcome& answer, const MakeTable& table) const;
 
   /// --control, or nothing.
   [[nodiscard]] const std::optional<std::string>& control() const { return control_; }
@@ -69,7 +75,7 @@ class Program {
   Ended config(const std::string& fallback, const Validate& validate);
   Ended stats();
   Ended top();
-  control::Outcome ask_list(const char* verb);
+  control::Outcome ask_stats();
   control::Outcome ask_once(const control::Request& request, std::chrono::milliseconds timeout);
   std::expected<void, control::Failure> check_all_understood(const CLI::App* verb) const;
 

@@ -13,7 +13,6 @@
 #include <fmt/ranges.h>
 
 #include "cli/list.h"
-#include "cli/output.h"
 #include "cli/program.h"
 #include "common/control/sockets.h"
 #include "common/control/verbs.h"
@@ -189,13 +188,10 @@ class ServerCommands {
   }
 
   Ended list_sessions() {
-    const auto result = program_.ask(control::kSessionsVerb, control::Json::object());
-    if (!result) return std::unexpected(result.error());
-    if (auto checked = control::check_sessions_result(*result); !checked) {
-      return std::unexpected(control::to_failure(checked.error()));
-    }
-    return print_result(program_.json() ? json_text(*result)
-                                        : sessions_table(*result, program_.headers()));
+    return program_.print_answer(
+        program_.ask_checked(control::kSessionsVerb, control::Json::object(),
+                             control::check_sessions_result),
+        sessions_table);
   }
 
   void add_revalidate() {
@@ -210,14 +206,10 @@ class ServerCommands {
   }
 
   Ended revalidate() {
-    const auto result =
-        program_.ask(control::kRevalidateVerb, control::revalidate_args(revalidate_device_));
-    if (!result) return std::unexpected(result.error());
-    if (auto checked = control::check_list_result(*result); !checked) {
-      return std::unexpected(control::to_failure(checked.error()));
-    }
-    return print_result(program_.json() ? json_text(*result)
-                                        : resized_table(*result, program_.headers()));
+    return program_.print_answer(
+        program_.ask_checked(control::kRevalidateVerb, control::revalidate_args(revalidate_device_),
+                             control::check_list_result),
+        resized_table);
   }
 
   Ended daemon() {
