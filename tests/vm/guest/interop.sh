@@ -68,8 +68,8 @@ operations() {
     client_unmap "$node"
 }
 
-integrity() {
-    vm_step "$1: verified fio, a file system"
+random_io() {
+    vm_step "$1: verified fio"
     local node
     node=$(client_map "$1" /dev/sda)
     verified_fio mixed "$node" --numjobs=2 --iodepth=64 --rw=randwrite --bsrange=512-1M --bs_unaligned=0 --size="${mib}M" \
@@ -77,6 +77,13 @@ integrity() {
     verified_fio deep "$node" --iodepth=256 --rw=randwrite --bs=4k --size=$((mib / 4))M
     verified_fio trims "$node" --iodepth=16 --rw=randtrimwrite --bs=64k --size=$((mib / 2))M
     same_as "$node" /dev/sda
+    client_unmap "$node"
+}
+
+file_system() {
+    vm_step "$1: a file system"
+    local node
+    node=$(client_map "$1" /dev/sda)
     mkfs.ext4 -q -E nodiscard "$node"
     mount "$node" /mnt/rnbd
     cp -a "$tree" /mnt/rnbd/tree
@@ -184,8 +191,9 @@ for invalidate in yes no; do
     session=$client_side-$server_side-$invalidate
     server_start "$invalidate"
     operations "$session"
-    integrity "$session"
+    random_io "$session"
     if [[ $invalidate == yes ]] || ((seconds >= 4)); then
+        file_system "$session"
         access_modes "$session"
         [[ $client_side != ours ]] || grows "$session"
         server_goes "$session" "$invalidate"
