@@ -50,6 +50,11 @@ inline constexpr std::chrono::milliseconds kReconnectDelayMax{500};
 inline constexpr std::chrono::seconds kKeepMemory{10};
 inline constexpr std::chrono::milliseconds kDrainLook{10};  ///< between looks at a path drained
 
+/// Between looks at a connection whose work is not done, and how many of them in a row may find
+/// that nothing was.
+inline constexpr std::chrono::seconds kStandstillLook{1};
+inline constexpr unsigned kStandstillLooks = 5;
+
 // Asking a server to end a path's life over another path.
 inline constexpr std::chrono::milliseconds kFenceTimeout{1000};  ///< of one question
 inline constexpr std::chrono::milliseconds kFencePause{20};      ///< before the next

@@ -82,8 +82,8 @@ class Device {
 };
 
 enum class WorkKind : std::uint8_t {
-  Write,           ///< RDMA write of `source` to `remote`
-  WriteImmediate,  ///< the same, then an immediate; an empty source needs no remote
+  Write,           ///< RDMA write of `source` to `remote`; an empty source needs no remote
+  WriteImmediate,  ///< the same, then an immediate
   Send,
   SendImmediate,
   SendInvalidate,  ///< an empty send that revokes the peer's key `remote.key`

@@ -176,6 +176,10 @@ void MemoryEndpoint::give_up() {
   }
 }
 
+void MemoryEndpoint::stand_still() {
+  if (queue_ != nullptr) queue_->stand_still();
+}
+
 void MemoryEndpoint::kill(const std::string& reason) {
   if (phase_ != Phase::Accepted && phase_ != Phase::Connected) return;
   phase_ = Phase::Ending;

@@ -70,6 +70,7 @@ class MemoryEndpoint final : public transport::Endpoint, private Wire {
   void wake();                      ///< tries again what had to wait
   void give_up();                   ///< the retries of everything that has no answer ran out
   void kill(const std::string& reason);
+  void stand_still();
   /// Its process is no more; nothing is told here, nor, if `quiet`, to the peer.
   void die(bool quiet);
   void arrive_late(const transport::WorkRequest& work);

@@ -209,6 +209,14 @@ void MemoryFabric::run_out_of_retries_at(const std::string& near, const std::str
   }
 }
 
+void MemoryFabric::stand_still(const std::string& near, const std::string& far) {
+  MemoryEndpoint* last = nullptr;
+  for (const EndpointId id : endpoints_on(near, far)) {
+    if (find(id)->local_address() == near) last = find(id);
+  }
+  if (last != nullptr) last->stand_still();
+}
+
 void MemoryFabric::break_connections(const std::string& a, const std::string& b) {
   for (const EndpointId id : endpoints_on(a, b)) find(id)->kill("the network broke");
 }

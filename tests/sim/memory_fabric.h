@@ -118,6 +118,9 @@ class MemoryFabric final : public Network {
   void run_out_of_retries_at(const std::string& near, const std::string& far);
   /// Ends every connection between the two, and tells both sides.
   void break_connections(const std::string& a, const std::string& b);
+  /// The last connection that `near` has to `far`, if there is one: what it posts is never done,
+  /// and nobody is told.
+  void stand_still(const std::string& near, const std::string& far);
   /// The next `count` connect requests, whoever makes them, find nobody.
   void refuse_connects(unsigned count) { refusals_ = count; }
 

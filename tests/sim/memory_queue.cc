@@ -148,7 +148,7 @@ void MemoryQueue::wake() {
 }
 
 void MemoryQueue::execute_one() {
-  if (state_ != State::Ready || posted_.empty()) return;
+  if (state_ != State::Ready || posted_.empty() || stands_still_) return;
   const Outcome outcome = execute(posted_.front());
   if (outcome == Outcome::MustWait) return;
 

@@ -53,10 +53,11 @@ class MemoryQueue {
   [[nodiscard]] int wait_fd() const { return event_.get(); }
 
   [[nodiscard]] State state() const { return state_; }
-  void make_ready();       ///< the connection carries traffic from now on
-  void break_off();        ///< may be called again
-  void retries_ran_out();  ///< breaks it if anything was waiting for an answer
-  void wake();             ///< tries again what had to wait
+  void make_ready();                            ///< the connection carries traffic from now on
+  void break_off();                             ///< may be called again
+  void retries_ran_out();                       ///< breaks it if anything was waiting for an answer
+  void wake();                                  ///< tries again what had to wait
+  void stand_still() { stands_still_ = true; }  ///< what is posted is never done, and never fails
   /// A peer's work that comes late, from a queue that is gone; lost if it is not welcome.
   void arrive_late(const transport::WorkRequest& work);
 
@@ -111,6 +112,7 @@ class MemoryQueue {
   std::uint32_t receive_slots_ = 0;  ///< taken
   std::uint32_t silent_ = 0;         ///< completed without a completion so far
   bool armed_ = false;
+  bool stands_still_ = false;
 };
 
 }  // namespace rnbd::sim

@@ -64,6 +64,7 @@ class Run {
   void run_out_of_retries(const std::string& near, const std::string& far, Duration from,
                           Duration to);
   void break_line();
+  void still_connection();
   void refuse_connections();
   void kill_server();
   void shake_server();

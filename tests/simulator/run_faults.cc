@@ -20,7 +20,7 @@ void Run::draw_faults() {
       &Run::upgrade_client,  &Run::pause_somebody,     &Run::slow_disks,         &Run::stick_disks,
       &Run::failing_disks,   &Run::unmap_something,    &Run::change_path,        &Run::stall_thread,
       &Run::strand_packets,  &Run::strand_predecessor, &Run::shake_server,       &Run::lose_one_way,
-      &Run::let_intruder_in, &Run::resize_disk};
+      &Run::let_intruder_in, &Run::resize_disk,        &Run::still_connection};
   for (const Fault fault : kFaults) {
     if (world_.one_in(3)) chances_.push_back({fault, 1 + world_.below(8)});
   }
@@ -109,6 +109,18 @@ void Run::break_line() {
   const std::size_t adapter = world_.below(2);
   world_.note("{}: connections on line {} break", client.name(), adapter);
   fabric_.break_connections(client.host().address(adapter), server_address(adapter));
+}
+
+/// What one connection posts is never done, and nobody is told; the others of the path go on.
+void Run::still_connection() {
+  ClientHost& client = any_client();
+  const std::size_t adapter = world_.below(2);
+  const bool servers = world_.one_in(2);
+  world_.note("{}: a connection on line {} stands still, {}", client.name(), adapter,
+              servers ? "the server's" : "the client's");
+  const std::string near = client.host().address(adapter);
+  const std::string far = server_address(adapter);
+  fabric_.stand_still(servers ? far : near, servers ? near : far);
 }
 
 void Run::refuse_connections() { fabric_.refuse_connects(1 + world_.below(4)); }

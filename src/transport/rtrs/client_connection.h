@@ -31,6 +31,8 @@ struct PathView {
   std::vector<transport::RemoteMemory> chunks;
   const transport::Region* buffers = nullptr;  ///< the session's memory, on this path's device
 
+  Beats beats = 0;
+
   /// What the server's last heartbeat brought, and whether the control thread has yet to look.
   std::atomic<std::uint32_t> generation = 0;
   std::atomic<bool> generation_told = false;
@@ -44,7 +46,7 @@ class ClientConnection final : public Connection {
  public:
   ClientConnection(std::uint16_t cid, WorkerContext& worker, Executor& control,
                    ConnectionEvents& events, PathView& path)
-      : Connection(cid, worker, control, events), path_(path) {}
+      : Connection(cid, worker, control, events, path.beats), path_(path) {}
 
   // Worker's thread.
   void serve(ResponseSink& sink) { sink_ = &sink; }

@@ -111,6 +111,7 @@ class ClientPath final : public ConnectionEvents, public HeartbeatPath {
   void on_server_generation() override;
 
   [[nodiscard]] std::uint64_t arrivals() const override;
+  void on_alive() override { view_.beats.fetch_add(1, std::memory_order_relaxed); }
   void send_heartbeat() override;
   void on_heartbeat_lost() override;
 

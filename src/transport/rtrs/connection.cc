@@ -83,13 +83,17 @@ transport::ReceiveRequest Connection::receive_request(std::uint32_t slot) const 
 void Connection::attach() {
   RNBD_ASSERT(!attached_);
   attached_ = true;
-  worker_.post([this] { worker_.add(*this); });
+  worker_.post([this] {
+    worker_.add(static_cast<Pollable&>(*this));
+    worker_.add(static_cast<Timed&>(*this));
+  });
 }
 
 void Connection::detach(Executor::Task let_go, Executor::Task idle) {
   RNBD_ASSERT(attached_);
   worker_.post([this, let_go = std::move(let_go), idle = std::move(idle)]() mutable {
-    worker_.remove(*this);
+    worker_.remove(static_cast<Pollable&>(*this));
+    worker_.remove(static_cast<Timed&>(*this));
     failed_ = true;
     on_stopped();
     control_.post(std::move(let_go));
@@ -170,7 +174,31 @@ void Connection::flush() {
   Status posted = endpoint_->post_receives(reposts_);
   reposts_.clear();
   if (posted) posted = chain_->flush(*endpoint_);
-  if (!posted) fail_connection(posted.error());
+  if (!posted) return fail_connection(posted.error());
+  if (next_look_ == kNever && attached_ && chain_->in_use() > 0) {
+    next_look_ = worker_.now() + limits::kStandstillLook;
+    still_ = 0;
+  }
+}
+
+void Connection::on_deadline(TimePoint now) {
+  next_look_ = kNever;
+  if (failed_ || chain_->in_use() == 0) return;
+  next_look_ = now + limits::kStandstillLook;
+  const std::uint32_t beats = beats_.load(std::memory_order_relaxed);
+  const bool heard = std::exchange(seen_beats_, beats) != beats;
+  const std::uint32_t done = chain_->done();
+  if (std::exchange(seen_done_, done) != done) {
+    still_ = 0;
+  } else if (still_ == 0) {
+    still_ = 1;
+    if (!chain_->has_room(1)) return;  // so there is work that is signalled
+    chain_->add_mark({.kind = transport::WorkKind::Write});
+    want_flush();
+  } else if (heard && ++still_ > limits::kStandstillLooks) {
+    next_look_ = kNever;
+    fail_connection({ETIMEDOUT, "the adapter does nothing of what it was told"});
+  }
 }
 
 void Connection::want_flush() {

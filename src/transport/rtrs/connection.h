@@ -34,10 +34,19 @@ class ConnectionEvents {
   virtual void on_server_generation() {}
 };
 
-class Connection : public Pollable {
+/// A count that grows while a path's peer is heard, on whatever connection; connection 0's worker
+/// writes it, a few times a second.
+using Beats = std::atomic<std::uint32_t>;
+
+/// Adapters lose connections without a word, and so do switches: what was posted is never done, and
+/// never fails. Heartbeats do not notice where other connections of the path go on. So whoever has
+/// posted work posts an empty write behind it, signalled, and gives the connection up if nothing is
+/// done for some seconds, by a count of looks, while its peer is heard. No peer sees such a write.
+class Connection : public Pollable, private Timed {
  public:
-  Connection(std::uint16_t cid, WorkerContext& worker, Executor& control, ConnectionEvents& events)
-      : cid_(cid), worker_(worker), control_(control), events_(events) {}
+  Connection(std::uint16_t cid, WorkerContext& worker, Executor& control, ConnectionEvents& events,
+             const Beats& beats)
+      : cid_(cid), worker_(worker), control_(control), events_(events), beats_(beats) {}
   ~Connection() override;
 
   // Control thread, before attach().
@@ -109,6 +118,8 @@ class Connection : public Pollable {
   void tell(void (ConnectionEvents::*what)());
 
  private:
+  [[nodiscard]] TimePoint deadline() const override { return next_look_; }
+  void on_deadline(TimePoint now) override;
   void handle(const transport::Completion& completion);
   void on_receive(const transport::Completion& completion);
   [[nodiscard]] transport::ReceiveRequest receive_request(std::uint32_t slot) const;
@@ -117,6 +128,7 @@ class Connection : public Pollable {
   WorkerContext& worker_;
   Executor& control_;
   ConnectionEvents& events_;
+  const Beats& beats_;
 
   MemoryBlock memory_;  ///< [info received][info to send][small receives]
   std::unique_ptr<transport::Endpoint> endpoint_;
@@ -131,6 +143,10 @@ class Connection : public Pollable {
   Executor::Task on_idle_;  ///< once detached
   bool failed_ = false;
   std::atomic<std::uint64_t> arrivals_ = 0;
+  TimePoint next_look_ = kNever;  ///< while work is not done
+  std::uint32_t seen_done_ = 0;   ///< by the last look
+  std::uint32_t seen_beats_ = 0;
+  unsigned still_ = 0;  ///< looks in a row that found nothing done
 };
 
 }  // namespace rnbd::rtrs

@@ -26,6 +26,8 @@ class HeartbeatPath {
   virtual ~HeartbeatPath() = default;
   /// A count that grows with whatever arrives on any connection of the path.
   [[nodiscard]] virtual std::uint64_t arrivals() const = 0;
+  /// Something has arrived since the last tick.
+  virtual void on_alive() = 0;
   virtual void send_heartbeat() = 0;
   virtual void on_heartbeat_lost() = 0;
 };
@@ -40,7 +42,10 @@ class Heartbeat final : public Timed {
   void on_deadline(TimePoint now) override {
     next_ = now + timing_.interval;
     const std::uint64_t arrivals = path_.arrivals();
-    if (arrivals != seen_) missed_ = 0;
+    if (arrivals != seen_) {
+      missed_ = 0;
+      path_.on_alive();
+    }
     seen_ = arrivals;
     if (missed_ > timing_.missed_max) {
       next_ = kNever;

@@ -26,7 +26,7 @@ std::size_t ServerRequest::worker() const { return connection_->worker_index(); 
 ServerConnection::ServerConnection(std::uint16_t cid, std::size_t worker_index,
                                    WorkerContext& worker, Executor& control,
                                    ConnectionEvents& events, ServerPathView& path)
-    : Connection(cid, worker, control, events),
+    : Connection(cid, worker, control, events, path.beats),
       worker_index_(worker_index),
       path_(path),
       waiting_(path.parameters.queue_depth, kNotWaiting),

@@ -21,6 +21,7 @@ struct ServerPathView {
   transport::Region* region = nullptr;  ///< the chunks' memory on this path's device
   RequestHandler* handler = nullptr;    ///< set before `connected`
   std::atomic<bool> connected = false;  ///< requests are welcome
+  Beats beats = 0;
 
   // With parameters.new_key only: a key that dies with each request, and the message that brings
   // the next one.

@@ -37,6 +37,9 @@ class WorkChain {
   /// Adds work whose completion the caller wants to see, as Tag{Own, …, index}.
   void add_signalled(transport::WorkRequest work, std::uint32_t index);
 
+  /// Adds work that is signalled, and that nobody waits for.
+  void add_mark(transport::WorkRequest work) { push(work, WorkTag::Plain, 0, true); }
+
   /// Posts the chain. Errors: the endpoint's; the connection is broken then.
   Status flush(transport::Endpoint& endpoint);
 
@@ -44,9 +47,12 @@ class WorkChain {
   void on_done(Tag tag);
 
   [[nodiscard]] bool empty() const { return chain_.empty(); }
+  /// Work of which it is not known that it is done.
+  [[nodiscard]] std::uint32_t in_use() const { return added_ - done_; }
+  /// A count that grows with what is done.
+  [[nodiscard]] std::uint32_t done() const { return done_; }
 
  private:
-  [[nodiscard]] std::uint32_t in_use() const { return added_ - done_; }
   void push(transport::WorkRequest work, WorkTag kind, std::uint32_t index, bool signalled);
 
   std::uint32_t capacity_;
