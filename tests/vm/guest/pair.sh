@@ -10,6 +10,25 @@ export TSAN_OPTIONS="exitcode=99:log_path=$RESULTS/sanitizer"
 export UBSAN_OPTIONS="print_stacktrace=1"
 server_pid= client_pid=
 
+pair_post_mortem() { # what both say, where their threads are, and what the adapters counted, if the script fails
+    local status=$? pid task
+    ((status != 0)) || return 0
+    {
+        for verb in list "path list -o +failed_attempts" stats; do timeout 10 rnbd-client ${verb} < /dev/null; done
+        for verb in list "session list" stats; do timeout 10 rnbd-server ${verb} < /dev/null; done
+        for pid in $(pgrep -x 'rnbd-client|rnbd-server'); do
+            for task in "/proc/$pid/task"/*; do
+                echo "$task $(< "$task/comm"): $(< "$task/wchan") $(head -n 6 "$task/stack" | xargs)"
+            done
+        done
+        grep -H . /sys/block/nbd*/inflight /sys/class/infiniband/*/ports/1/hw_counters/*
+        ss -xp
+        echo w > /proc/sysrq-trigger
+    } > "$RESULTS/post-mortem.log" 2>&1 || true
+    return "$status"
+}
+trap pair_post_mortem EXIT
+
 pair_start_server() { # OPTION…: rnbd-server daemon, up when this returns
     rnbd-server daemon "$@" 2>> "$RESULTS/server.log" &
     server_pid=$!
