@@ -10,69 +10,18 @@ source "$VM_LIB"
 packages=$(realpath "$1")
 export DEBIAN_FRONTEND=noninteractive
 
-# --- systemd ---
+source "$(dirname "$0")/systemd.sh"
 
-init=
-boot() { # systemd up to basic.target; its pid is in init
-    local unshare
-    mkdir -p /sys/fs/cgroup/machine
-    (
-        echo "$BASHPID" > /sys/fs/cgroup/machine/cgroup.procs
-        exec unshare --cgroup --mount --pid --fork bash -c '
-            set -e
-            umount /sys/fs/cgroup
-            mount -t cgroup2 cgroup2 /sys/fs/cgroup
-            mount -t proc proc /proc
-            exec env -i PATH="$PATH" container=guest /lib/systemd/systemd --unit=basic.target --show-status=1'
-    ) < /dev/null >> "$RESULTS/systemd.log" 2>&1 &
-    unshare=$!
-    vm_wait_until 30 has_child "$unshare"
-    init=$child
-    vm_wait_until 120 is_booted || vm_fail "systemd does not come up: $(tail -n 20 "$RESULTS/systemd.log")"
-}
-has_child() { # sets child
-    child=$(cat "/proc/$1/task/$1/children" 2> /dev/null) && child=${child% } && [[ -n $child ]]
-}
-inside() { nsenter --target "$init" --mount --pid -- "$@"; }
-is_booted() { [[ $(inside systemctl is-active basic.target 2> /dev/null) == active ]]; }
-is_down() { [[ ! -d /proc/$init ]]; }
-shut_down() { # SECONDS it may take
-    inside systemctl --no-block poweroff
-    vm_wait_until "$1" is_down || vm_fail "systemd does not end: $(tail -n 20 "$RESULTS/systemd.log")"
-    rm -rf /run/systemd
-}
-journal() { inside journalctl --no-pager -o cat "$@"; }
-explain() { # UNIT
-    inside systemctl --no-pager status "$1" || true
-    journal -n 40 -u "$1" || true
-}
-start() { inside systemctl start "$1" || { explain "$1"; vm_fail "$1 does not start"; }; }
-finish() { # what the daemons said, and who hangs where, is wanted if the test fails
-    local status=$?
-    ((status == 0)) || echo w > /proc/sysrq-trigger
-    [[ -z $init || ! -d /proc/$init ]] || journal -u rnbd-client -u rnbd-server -u systemd-udevd > "$RESULTS/journal.log" 2>&1
-    if ((status != 0)); then
-        for task in $(pgrep -f 'rnbd-client daemon' | sed 's|.*|/proc/&/task/*|'); do
-            echo "$task $(< "$task/comm"): $(head -n 3 "$task/stack" | xargs)"
-        done > "$RESULTS/stacks.log" 2>&1
-    fi
-    exit $status
-}
-trap finish EXIT
 main_pid() { inside systemctl show -P MainPID rnbd-client; }
 is_another() { # PID: the client runs, and it is not this one
     local now
     now=$(main_pid)
     [[ $now != 0 && $now != "$1" ]] && rnbd-client list > /dev/null 2>&1
 }
-settled() { inside udevadm settle --timeout=60; }
 leads_to() { [[ $(readlink -f "$1") == "$2" ]]; }
 
 vm_step "installing"
-: > /etc/fstab
-rm -f /var/lib/man-db/auto-update # an index takes a minute here
-ln -s /dev/null /etc/systemd/system/systemd-tmpfiles-setup.service # it would empty the host's /tmp, in our layer
-rm -f /usr/sbin/policy-rc.d # of a container: no package may start anything
+prepare_for_systemd
 vm_load_modules nbd brd,rd_nr=1,rd_size=65536
 vm_rxe_loopback
 dpkg -i "$packages"/rnbd-client_*.deb "$packages"/rnbd-server_*.deb
@@ -156,8 +105,23 @@ is_mounted() { [[ $(inside systemctl is-active srv-vol1.mount) == active ]]; }
 vm_wait_until 60 is_mounted || { explain rnbd-map@vol1; explain rnbd-client; vm_fail "not mounted by the tab and fstab"; }
 inside systemd-analyze verify rnbd-map@vol1.service
 node=$(rnbd-client map --tab vol1)
+vm_step "shutdown with the file system mounted, and the server gone"
+inside systemctl is-active --quiet rnbd-shutdown || vm_fail "nothing will be done about servers that are away"
+inside systemctl kill -s KILL rnbd-server
+inside systemctl stop rnbd-server
+inside sh -c 'echo lost >> /srv/vol1/file'
+began=$SECONDS
+shut_down 60
+echo "took $((SECONDS - began)) s"
+((SECONDS - began < 40)) || vm_fail "that is too long"
+[[ ! -e /sys/block/${node#/dev/}/pid ]] || vm_fail "$node is still connected"
+boot
+start rnbd-server.service
+start remote-fs.target
+vm_wait_until 60 is_mounted || { explain rnbd-map@vol1; explain rnbd-client; vm_fail "not mounted again"; }
+node=$(rnbd-client map --tab vol1)
 words=$(inside cat /srv/vol1/file)
-[[ $(xargs <<< "$words") == "before restarted killed watched upgraded" ]] || vm_fail "the file says: $words"
+[[ $(xargs <<< "$words") == "before restarted killed watched upgraded"* ]] || vm_fail "the file says: $words"
 inside umount /srv/vol1
 inside fsck.ext4 -fn "${node}p1"
 inside systemctl stop rnbd-map@vol1
