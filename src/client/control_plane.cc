@@ -48,7 +48,8 @@ ControlPlane::ControlPlane(Ground ground, std::function<void()> leave)
       keeper_(ground.keeper),
       random_(std::move(ground.random)),
       workers_(std::move(ground.workers)),
-      leave_(std::move(leave)) {
+      leave_(std::move(leave)),
+      events_(control_, [this] { return snapshot(); }) {
   fabric_.on_link_up([this] {
     for (const auto& session : sessions_) session->rtrs().on_link_up();
   });
@@ -74,6 +75,16 @@ void ControlPlane::serve(control::Commands& commands) {
   commands.handle(control::kPathVerb, [this](const control::Json& args, control::Reply reply) {
     path(args, std::move(reply));
   });
+  commands.handle(control::kRemapVerb, [this](const control::Json& args, control::Reply reply) {
+    remap(args, std::move(reply));
+  });
+  commands.handle(control::kSetVerb, [this](const control::Json& args, control::Reply reply) {
+    set(args, std::move(reply));
+  });
+  commands.handle(control::kDiscoverVerb, [this](const control::Json& args, control::Reply reply) {
+    discover(args, std::move(reply));
+  });
+  events_.serve(commands);
   commands.handle(control::kUpgradeVerb, [this](const control::Json& args, control::Reply reply) {
     upgrade(args, std::move(reply));
   });
@@ -90,8 +101,9 @@ void ControlPlane::map(const control::Json& args, control::Reply reply) {
   auto session = find_or_start_session(*request);
   if (!session) return reply(fail(session.error()));
   Device::Events& events = *this;
-  devices_.push_back(std::make_unique<Device>(
-      **session, control_, nbd_, keeper_, fmt::format("d{}", ++last_number_), *request, events));
+  devices_.push_back(std::make_unique<Device>(**session, control_, nbd_, keeper_,
+                                              fmt::format("d{}", ++last_number_), *request, events,
+                                              events_));
   Device& device = *devices_.back();
   device.map([this, &device, reply = std::move(reply)](Result<std::string> node) mutable {
     if (!node) {
@@ -148,7 +160,7 @@ Result<RnbdSession*> ControlPlane::find_or_start_session(const MapRequest& reque
           .max_reconnect_attempts = request.max_reconnect_attempts,
           .seed = random_value<std::uint64_t>(random_),
           .make_memory = kept_memory(memory)},
-      memory));
+      memory, events_));
   if (Status started = sessions_.back()->start(); !started) return fail(started.error());
   return sessions_.back().get();
 }
@@ -218,6 +230,78 @@ void ControlPlane::resize(const control::Json& args, control::Reply reply) {
           reply(fail(size.error()));
         }
       });
+}
+
+void ControlPlane::remap(const control::Json& args, control::Reply reply) {
+  if (on_handed_over_) return reply(fail(being_replaced()));
+  const auto node = control::read_remap_args(args);
+  if (!node) return reply(fail(node.error()));
+  Device* const device = find_device(*node);
+  if (device == nullptr) return reply(fail(not_mapped(*node)));
+  device->remap(answer(std::move(reply)));
+}
+
+void ControlPlane::set(const control::Json& args, control::Reply reply) {
+  if (on_handed_over_) return reply(fail(being_replaced()));
+  const auto wanted = control::read_set_args(args);
+  if (!wanted) return reply(fail(wanted.error()));
+  const auto change = parse_session_words(wanted->words);
+  if (!change) return reply(fail(change.error()));
+  const bool all = wanted->session == "all";
+  if (!all && find_session(wanted->session) == nullptr) {
+    return reply(fail(ENOENT, fmt::format("there is no session {}", wanted->session)));
+  }
+  for (const auto& session : sessions_) {
+    if (!all && session->name() != wanted->session) continue;
+    rtrs::ClientSession& rtrs = session->rtrs();
+    if (change->policy) rtrs.set_policy(*change->policy);
+    if (change->max_reconnect_attempts) {
+      rtrs.set_max_reconnect_attempts(*change->max_reconnect_attempts);
+    }
+    if (!change->fail_after) continue;
+    for (const auto& device : devices_) {
+      if (&device->session() == session.get()) device->set_fail_after(*change->fail_after);
+    }
+  }
+  reply(control::Json::object());
+}
+
+void ControlPlane::discover(const control::Json& args, control::Reply reply) {
+  if (on_handed_over_) return reply(fail(being_replaced()));
+  if (on_stopped_) return reply(fail(ESHUTDOWN, "the daemon is stopping"));
+  const auto words = control::read_map_args(args);
+  if (!words) return reply(fail(words.error()));
+  const auto wanted = parse_address_words(*words);
+  if (!wanted) return reply(fail(wanted.error()));
+  const auto entries = std::make_shared<std::vector<control::Json>>(wanted->paths.size());
+  const Countdown one_done(wanted->paths.size(),
+                           [entries, reply = std::make_shared<control::Reply>(std::move(reply))] {
+                             control::Json servers = control::Json::array();
+                             for (control::Json& entry : *entries)
+                               servers.push_back(std::move(entry));
+                             (*reply)(control::servers_result(std::move(servers)));
+                           });
+  for (std::size_t i = 0; i < wanted->paths.size(); ++i) {
+    const rtrs::PathSpec path = make_path(wanted->paths[i], wanted->port, random_);
+    const unsigned number = ++last_number_;
+    discoveries_[number] = std::make_unique<Discovery>(
+        fabric_, control_, *workers_.front(), path, text_of(path.route), random_,
+        [this, entries, i, number, one_done](const control::ServerEntry& entry) {
+          (*entries)[i] = control::to_json(entry);
+          one_done();
+          control_.post([this, number] {
+            discoveries_.erase(number);
+            finish_stopping();
+          });
+        });
+  }
+}
+
+control::Json ControlPlane::snapshot() const {
+  control::Json now = list();
+  now["paths"] = control::Json::array();
+  for (const auto& session : sessions_) list_paths(*session, now["paths"]);
+  return now;
 }
 
 control::Json ControlPlane::list() const {
@@ -323,7 +407,8 @@ void ControlPlane::force_all() {
 }
 
 void ControlPlane::finish_stopping() {
-  if (on_stopped_ && devices_.empty() && sessions_.empty() && ending_.empty()) {
+  const bool idle = devices_.empty() && sessions_.empty() && ending_.empty();
+  if (on_stopped_ && idle && discoveries_.empty()) {
     stop_patience_.reset();
     std::exchange(on_stopped_, nullptr)();
   }

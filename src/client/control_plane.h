@@ -4,17 +4,20 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "client/descriptor_keeper.h"
 #include "client/device.h"
+#include "client/discovery.h"
 #include "client/left_behind.h"
 #include "client/map_words.h"
 #include "client/nbd_driver.h"
 #include "client/random.h"
 #include "client/rnbd_session.h"
+#include "common/control/event_log.h"
 #include "common/control/server.h"
 #include "common/control_context.h"
 #include "transport/fabric.h"
@@ -56,6 +59,10 @@ class ControlPlane final : private Device::Events {
   void unmap(const control::Json& args, control::Reply reply);
   void resize(const control::Json& args, control::Reply reply);
   void stats(control::Reply reply);
+  void remap(const control::Json& args, control::Reply reply);
+  void set(const control::Json& args, control::Reply reply);
+  void discover(const control::Json& args, control::Reply reply);
+  [[nodiscard]] control::Json snapshot() const;
   [[nodiscard]] control::Json list() const;
   void paths(const control::Json& args, control::Reply reply) const;
   void path(const control::Json& args, control::Reply reply);
@@ -90,9 +97,11 @@ class ControlPlane final : private Device::Events {
   std::vector<WorkerContext*> workers_;
   std::function<void()> leave_;
   unsigned last_number_ = 0;  ///< in the names of what is kept
+  control::EventLog events_;
   std::vector<std::unique_ptr<RnbdSession>> sessions_;
   std::vector<std::unique_ptr<RnbdSession>> ending_;
   std::vector<std::unique_ptr<Device>> devices_;
+  std::map<unsigned, std::unique_ptr<Discovery>> discoveries_;
   Executor::Task on_stopped_;
   std::unique_ptr<ControlContext::Timer> stop_patience_;
   Executor::Task on_handed_over_;

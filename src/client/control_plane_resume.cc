@@ -77,7 +77,7 @@ void ControlPlane::resume_session(std::vector<LeftDevice> devices, UniqueFd memo
                 : Result<MemoryBlock>(fail(EPROTO, "the buffers that were left do not fit"));
   };
   sessions_.push_back(std::make_unique<RnbdSession>(fabric_, control_, workers_,
-                                                    std::move(settings), first.memory));
+                                                    std::move(settings), first.memory, events_));
   RnbdSession& session = *sessions_.back();
   Status started = session.start();
   for (LeftDevice& device : sound) {
@@ -95,7 +95,7 @@ void ControlPlane::resume_session(std::vector<LeftDevice> devices, UniqueFd memo
 Status ControlPlane::resume_device(RnbdSession& session, LeftDevice& left) {
   Device::Events& events = *this;
   auto device = std::make_unique<Device>(session, control_, nbd_, keeper_, left.name,
-                                         left.record.request, events);
+                                         left.record.request, events, events_);
   Status resumed = device->resume(std::move(left.file), left.record, std::move(left.sockets));
   if (resumed) devices_.push_back(std::move(device));
   return resumed;

@@ -21,14 +21,8 @@ constexpr std::uint32_t kMaxNbdBlock = 4096;  ///< a page
 /// another socket because it took long.
 constexpr std::uint64_t kRequestTimeout = kNbdMaxTimeout;
 
-constexpr std::chrono::seconds kReopenDelay{2};
-
 /// Room for several requests of the largest size: AF_UNIX charges the sender.
 constexpr int kSocketBuffer = 4 << 20;
-
-/// No server has this id: requests under it fail, which is all that a device can do that its
-/// server would not open again.
-constexpr std::uint32_t kNoDevice = UINT32_MAX;
 
 std::uint64_t server_flags(const wire::OpenResponse& device, wire::AccessMode access,
                            std::size_t queues) {
@@ -89,14 +83,16 @@ Status check_same_device(const wire::OpenResponse& before, const wire::OpenRespo
 }
 
 Device::Device(RnbdSession& session, ControlContext& control, NbdDriver& nbd,
-               DescriptorKeeper& keeper, std::string name, MapRequest request, Events& events)
+               DescriptorKeeper& keeper, std::string name, MapRequest request, Events& events,
+               control::EventLog& log)
     : session_(session),
       control_(control),
       nbd_(nbd),
       keeper_(keeper),
       name_(std::move(name)),
       request_(std::move(request)),
-      events_(events) {}
+      events_(events),
+      log_(log) {}
 
 std::string Device::node() const {
   return state_ == DeviceState::Open || state_ == DeviceState::Detaching
@@ -277,6 +273,7 @@ void Device::on_attached(Result<std::uint32_t> index, Mapped done) {
     return;
   }
   log::info("{} of session {} is {}", request_.device_path, session_.name(), node());
+  tell(name_of(service_));
   done(node());
   on_server_changed();  // what was told while it was being attached is not known
 }
@@ -377,6 +374,7 @@ void Device::take_apart(Executor::Task done) {
 }
 
 void Device::become_gone() {
+  if (state_ == DeviceState::Detaching) tell("unmapped");
   state_ = DeviceState::Gone;
   events_.on_device_gone(*this);
 }
@@ -395,84 +393,6 @@ void Device::on_session_lost(const std::string& why) {
 
 void Device::on_session_changed() {
   if (Status kept = keep_record(); !kept) log::error("{}: {}", node(), describe(kept.error()));
-}
-
-std::string_view Device::name_of(Service service) {
-  switch (service) {
-    case Service::Open:
-      return "open";
-    case Service::Queueing:
-      return "queueing";
-    case Service::Failing:
-      return "failing";
-    case Service::Closed:
-      return "closed";
-  }
-  return "closed";
-}
-
-void Device::set_service(Service service) {
-  if (service_ == service) return;
-  const bool failing = service_ == Service::Failing;
-  service_ = service;
-  since_ = Clock::now();
-  patience_.reset();
-  const bool serving = state_ == DeviceState::Open && queues_ != nullptr;
-  if (service == Service::Queueing && request_.fail_after) {
-    patience_ =
-        control_.call_after(*request_.fail_after, [this] { set_service(Service::Failing); });
-  } else if (service == Service::Failing && serving) {
-    log::error("{} ({}): no path for {} s; its I/O fails until there is one", node(),
-               request_.device_path, request_.fail_after->count());
-    queues_->fail_all([] {});
-  } else if (failing && serving) {
-    queues_->serve_again();
-  }
-}
-
-void Device::reopen(Executor::Task done) {
-  session_.open({request_.device_path, request_.access_mode, request_.io_mode},
-                [this, &session = session_, alive = std::weak_ptr<bool>(alive_),
-                 done = std::move(done)](Result<wire::OpenResponse> response) mutable {
-                  const bool unmapped = alive.expired() || queues_ == nullptr;
-                  if (!unmapped) {
-                    on_reopened(response, std::move(done));
-                  } else if (response) {
-                    session.close_device(response->device_id, std::move(done));
-                  } else {
-                    done();
-                  }
-                });
-}
-
-void Device::on_reopened(const Result<wire::OpenResponse>& response, Executor::Task done) {
-  if (!response && response.error().code == ENOTCONN) return done();  // the next life opens it
-  auto shape = response ? shape_of(*response) : Result<DeviceShape>(fail(response.error()));
-  if (shape) {
-    if (Status same = check_same_device(opened_, *response); !same) shape = fail(same.error());
-  }
-  if (!shape) {
-    if (response) session_.close_device(response->device_id, [] {});
-    last_error_ = describe(shape.error());
-    log::error("{} ({}): {}; its I/O fails until the server has it again", node(),
-               request_.device_path, last_error_);
-    set_service(Service::Closed);
-    queues_->set_device(kNoDevice, *shape_of(largest()), std::move(done));
-    retry_ = control_.call_after(kReopenDelay, [this] { reopen([] {}); });
-    return;
-  }
-  // The kernel has yet to be told of another size; until then whatever it may ask for passes.
-  const std::uint64_t known = opened_.sectors;
-  opened_ = *response;
-  opened_.sectors = known;
-  server_sectors_ = response->sectors;
-  on_session_changed();
-  at_server_ = true;
-  last_error_.clear();
-  log::info("{} ({}) is open again", node(), request_.device_path);
-  queues_->set_device(opened_.device_id, *shape_of(largest()), std::move(done));
-  set_service(Service::Open);
-  if (server_sectors_ != known || inherited_ || stale_size_) on_server_changed();
 }
 
 void Device::on_disconnect_request(BlockQueue&) {

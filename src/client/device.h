@@ -17,6 +17,7 @@
 #include "client/map_words.h"
 #include "client/nbd_driver.h"
 #include "client/rnbd_session.h"
+#include "common/control/event_log.h"
 #include "common/control/verbs.h"
 
 namespace rnbd::client {
@@ -42,7 +43,7 @@ class Device final : public SessionDevice, private BlockQueueEvents {
 
   /// `name`: under which `keeper` keeps what a successor needs.
   Device(RnbdSession& session, ControlContext& control, NbdDriver& nbd, DescriptorKeeper& keeper,
-         std::string name, MapRequest request, Events& events);
+         std::string name, MapRequest request, Events& events, control::EventLog& log);
 
   /// Answers with the node. On an error everything has been undone, and on_device_gone follows.
   void map(std::move_only_function<void(Result<std::string>)> done);
@@ -65,6 +66,13 @@ class Device final : public SessionDevice, private BlockQueueEvents {
   /// will be asked when it is back), the server's, the kernel's.
   void refresh(Sized done);
 
+  /// If the server would not have it: asks again now. Errors: EBUSY (being mapped or unmapped),
+  /// ENOTCONN (the server is away), and why it still does not have it.
+  void remap(std::move_only_function<void(Status)> done);
+
+  /// From now on, how long requests wait for a path; none: as long as it takes.
+  void set_fail_after(std::optional<std::chrono::seconds> limit);
+
   /// What its queues have counted since they were made; nothing before and behind their lives.
   void count(std::move_only_function<void(const BlockQueueCounters&)> done);
 
@@ -86,6 +94,10 @@ class Device final : public SessionDevice, private BlockQueueEvents {
   };
 
   using Mapped = std::move_only_function<void(Result<std::string>)>;
+
+  /// No server has this id: requests under it fail, which is all that a device can do that its
+  /// server would not open again.
+  static constexpr std::uint32_t kNoDevice = UINT32_MAX;
 
   void on_opened(const wire::OpenResponse& response, Mapped done);
   Result<std::vector<UniqueFd>> prepare(const DeviceShape& shape);
@@ -116,6 +128,8 @@ class Device final : public SessionDevice, private BlockQueueEvents {
   void finish_refresh(const Result<std::uint64_t>& size);
   void on_reopened(const Result<wire::OpenResponse>& response, Executor::Task done);
   void set_service(Service service);
+  void begin_patience(Duration passed);
+  void tell(std::string_view state);
   static std::string_view name_of(Service service);
 
   // Workers' threads.
@@ -130,8 +144,9 @@ class Device final : public SessionDevice, private BlockQueueEvents {
   NbdDriver& nbd_;
   DescriptorKeeper& keeper_;
   const std::string name_;
-  const MapRequest request_;
+  MapRequest request_;
   Events& events_;
+  control::EventLog& log_;
 
   DeviceState state_ = DeviceState::Opening;
   wire::OpenResponse opened_;         ///< with as many sectors as the kernel was told

@@ -130,8 +130,10 @@ void Device::tell_kernel(std::uint64_t sectors) {
         if (opened_.sectors != sectors) {
           log::info("/dev/nbd{} ({}) has {} bytes now", *index_, request_.device_path, size);
         }
+        const bool changed = opened_.sectors != sectors;
         opened_.sectors = sectors;
         inherited_ = false;
+        if (changed) tell(name_of(service_));
         on_session_changed();
         if (queues_ != nullptr) queues_->set_shape(*shape_of(opened_), [] {});
         finish_refresh(size);

@@ -233,15 +233,21 @@ constexpr auto kKeyNames = [] {
 
 bool is_control(char byte) { return static_cast<unsigned char>(byte) < 0x20 || byte == 0x7f; }
 
-Status read_word(std::string_view word, std::set<std::string_view>& seen, Words& words) {
+constexpr std::array<std::string_view, 3> kAddressKeys = {"server", "path", "dest_port"};
+constexpr std::array<std::string_view, 3> kSessionKeys = {"on_no_path", "mpath_policy",
+                                                          "max_reconnect_attempts"};
+
+/// `names`: which keys there may be.
+Status read_word(std::string_view word, std::span<const std::string_view> names,
+                 std::set<std::string_view>& seen, Words& words) {
   if (std::ranges::any_of(word, is_control)) {
     return fail(EINVAL, "a word holds a control character");
   }
   const auto equals = word.find('=');
   const std::string_view name = word.substr(0, equals);
   const auto key = std::ranges::find(kKeys, name, &Key::name);
-  if (key == kKeys.end()) {
-    return fail(EINVAL, fmt::format("unknown word '{}'{}", word, did_you_mean(name, kKeyNames)));
+  if (key == kKeys.end() || std::ranges::find(names, name) == names.end()) {
+    return fail(EINVAL, fmt::format("unknown word '{}'{}", word, did_you_mean(name, names)));
   }
   if (equals == std::string_view::npos)
     return fail(EINVAL, fmt::format("'{0}' needs a value: {0}=…", name));
@@ -252,6 +258,17 @@ Status read_word(std::string_view word, std::set<std::string_view>& seen, Words&
     return fail(EINVAL, fmt::format("'{}': {}", word, set.error().message));
   }
   return {};
+}
+
+/// Which keys were given.
+Result<std::set<std::string_view>> read_words(std::span<const std::string> words,
+                                              std::span<const std::string_view> names,
+                                              Words& read) {
+  std::set<std::string_view> seen;
+  for (const std::string& word : words) {
+    if (auto status = read_word(word, names, seen, read); !status) return fail(status.error());
+  }
+  return seen;
 }
 
 /// What only shows when all words are known.
@@ -288,12 +305,32 @@ std::string dashed(std::string_view text) {
 
 Result<MapRequest> parse_map_words(std::span<const std::string> words, std::string_view hostname) {
   Words read;
-  std::set<std::string_view> seen;
-  for (const std::string& word : words) {
-    if (auto status = read_word(word, seen, read); !status) return fail(status.error());
-  }
+  if (auto seen = read_words(words, kKeyNames, read); !seen) return fail(seen.error());
   if (auto status = complete(read, hostname); !status) return fail(status.error());
   return std::move(read.request);
+}
+
+Result<AddressWords> parse_address_words(std::span<const std::string> words) {
+  Words read;
+  if (auto seen = read_words(words, kAddressKeys, read); !seen) return fail(seen.error());
+  if (!read.server.empty()) read.request.paths.push_back({{}, read.server});
+  if (read.request.paths.empty()) return fail(EINVAL, "server=ip:ADDR is missing, or path=");
+  return AddressWords{std::move(read.request.paths), read.request.port};
+}
+
+Result<SessionWords> parse_session_words(std::span<const std::string> words) {
+  Words read;
+  const auto seen = read_words(words, kSessionKeys, read);
+  if (!seen) return fail(seen.error());
+  if (seen->empty()) return fail(EINVAL, "what shall be different? on_no_path=, for example");
+  SessionWords change;
+  const MapRequest& request = read.request;
+  if (seen->contains("on_no_path")) change.fail_after = request.fail_after;
+  if (seen->contains("mpath_policy")) change.policy = request.policy;
+  if (seen->contains("max_reconnect_attempts")) {
+    change.max_reconnect_attempts = request.max_reconnect_attempts;
+  }
+  return change;
 }
 
 std::string derived_session_name(std::string_view hostname, std::string_view address,

@@ -77,6 +77,22 @@ struct MapRequest {
 /// EINVAL names the word that is wrong and, where one is near, the right one.
 Result<MapRequest> parse_map_words(std::span<const std::string> words, std::string_view hostname);
 
+/// Where a server may be: server=, path= and dest_port=.
+struct AddressWords {
+  std::vector<PathSpec> paths;  ///< one at least
+  std::uint16_t port = kDefaultPort;
+};
+Result<AddressWords> parse_address_words(std::span<const std::string> words);
+
+/// What a session that exists can be told: on_no_path= (for all its devices), mpath_policy= and
+/// max_reconnect_attempts=; one at least.
+struct SessionWords {
+  std::optional<std::optional<std::chrono::seconds>> fail_after;
+  std::optional<rtrs::PathPolicy> policy;
+  std::optional<int> max_reconnect_attempts;
+};
+Result<SessionWords> parse_session_words(std::span<const std::string> words);
+
 /// The session name for server=`address` (a PathSpec's spelling): "hostname@10-0-0-1", dots and
 /// colons turned into dashes. A port other than 1234 is added (":1235"), since another port is
 /// another server. At most kMaxName bytes.

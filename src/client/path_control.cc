@@ -35,11 +35,6 @@ std::string_view state_name(const PathKeeper& path) {
   return "disconnected";
 }
 
-std::string text_of(const rtrs::Route& route) {
-  if (route.source.text.empty()) return route.destination.text;
-  return fmt::format("{}@{}", route.source.text, route.destination.text);
-}
-
 std::uint64_t seconds_since(TimePoint then) {
   const auto passed = std::chrono::duration_cast<std::chrono::seconds>(Clock::now() - then);
   return static_cast<std::uint64_t>(passed.count());
@@ -77,17 +72,6 @@ Status may_lose(const rtrs::ClientSession& session, const PathKeeper& path, bool
                                  path.connected() ? "last path that is connected" : "only path"));
 }
 
-/// A reply for whoever waits for a status.
-PathKeeper::Done answer(control::Reply reply) {
-  return [reply = std::move(reply)](const Status& status) mutable {
-    if (status) {
-      reply(control::Json::object());
-    } else {
-      reply(fail(status.error()));
-    }
-  };
-}
-
 void set_policy(RnbdSession& session, const control::PathArgs& args, control::Reply reply) {
   const auto policy = parse_policy(args.path);
   if (!policy) return reply(fail(policy.error()));
@@ -106,6 +90,21 @@ void add_path(RnbdSession& session, const PathSpec& words, std::uint16_t port,
 }
 
 }  // namespace
+
+std::string text_of(const rtrs::Route& route) {
+  if (route.source.text.empty()) return route.destination.text;
+  return fmt::format("{}@{}", route.source.text, route.destination.text);
+}
+
+std::move_only_function<void(Status)> answer(control::Reply reply) {
+  return [reply = std::move(reply)](const Status& status) mutable {
+    if (status) {
+      reply(control::Json::object());
+    } else {
+      reply(fail(status.error()));
+    }
+  };
+}
 
 rtrs::PathSpec make_path(const PathSpec& words, std::uint16_t port, const RandomSource& random) {
   return {.route = {.source = {.text = words.source, .port = 0},
@@ -131,6 +130,28 @@ void list_paths(RnbdSession& session, control::Json& entries) {
                                             .failed_attempts = path->failed_attempts(),
                                             .last_error = path->last_error()}));
   }
+}
+
+std::optional<control::Json> path_event(const RnbdSession& session, const PathKeeper& path,
+                                        std::string& told) {
+  std::string_view state = "connected";
+  if (path.ending()) {
+    if (told.empty()) return {};
+    state = "removed";
+  } else if (path.state() == KeeperState::Down) {
+    state = "disconnected";
+  } else if (!path.connected()) {
+    state = told.empty() ? "connecting" : "lost";
+  } else if (path.draining()) {
+    state = "draining";
+  }
+  // Attempts that fail like the one before are no news.
+  if (state == told || (state == "lost" && told == "connecting")) return {};
+  told = path.ending() ? std::string_view() : state;
+  control::Json event = {
+      {"session", session.name()}, {"path", text_of(path.spec().route)}, {"state", state}};
+  if (state == "lost" || state == "disconnected") event["reason"] = path.last_error();
+  return event;
 }
 
 void change_path(RnbdSession& session, const control::PathArgs& args, const RandomSource& random,

@@ -4,6 +4,9 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
 
 #include "client/map_words.h"
 #include "client/random.h"
@@ -13,11 +16,22 @@
 
 namespace rnbd::client {
 
+/// "[src@]dst", as users write it.
+std::string text_of(const rtrs::Route& route);
+
+/// A reply for whoever waits for a status.
+std::move_only_function<void(Status)> answer(control::Reply reply);
+
 /// A path under a name of its own.
 rtrs::PathSpec make_path(const PathSpec& words, std::uint16_t port, const RandomSource& random);
 
 /// Appends a PathEntry for each of the session's paths.
 void list_paths(RnbdSession& session, control::Json& entries);
+
+/// What followers are to be told of a path whose state has changed; nothing if they know. `told`:
+/// the state in the path's last event, empty before the first.
+std::optional<control::Json> path_event(const RnbdSession& session, const rtrs::PathKeeper& path,
+                                        std::string& told);
 
 /// Does it, and replies when it is done. Errors: EINVAL (words), ENOENT (no such path), EEXIST,
 /// ENOSPC, EBUSY (the last path that is connected goes with `force` only), and what came of an

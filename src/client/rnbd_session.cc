@@ -7,6 +7,7 @@
 
 #include <fmt/format.h>
 
+#include "client/path_control.h"
 #include "common/countdown.h"
 #include "common/log.h"
 
@@ -27,9 +28,10 @@ std::optional<wire::OpenResponse> load_response(int error, std::span<const std::
 
 RnbdSession::RnbdSession(transport::Fabric& fabric, ControlContext& control,
                          std::vector<WorkerContext*> workers, rtrs::SessionSettings settings,
-                         std::string memory_name)
+                         std::string memory_name, control::EventLog& events)
     : control_(control),
       memory_name_(std::move(memory_name)),
+      events_(events),
       session_(fabric, control, std::move(workers), std::move(settings), *this),
       was_ready_(session_.settings().resumed.has_value()) {}
 
@@ -106,11 +108,14 @@ void RnbdSession::on_session_down(const Error& error, bool will_retry) {
 void RnbdSession::on_path_state(const rtrs::PathKeeper& path) {
   path_changes_[path.index()] = Clock::now();
   const std::string& to = path.spec().route.destination.text;
-  if (path.connected()) {
+  if (path.connected() && !path.ending()) {
     log::info("session {}: path {} -> {} is {}", name(), path.local_address(), to,
               path.draining() ? "being drained" : "connected");
   } else if (path.state() == rtrs::KeeperState::Closing && !path.ending() && !path.made_way()) {
     log::warn("session {}: path to {}: {}", name(), to, path.last_error());
+  }
+  if (const auto event = path_event(*this, path, paths_told_[path.index()])) {
+    events_.add("path", *event);
   }
 }
 

@@ -16,6 +16,7 @@
 #include <string>
 #include <vector>
 
+#include "common/control/event_log.h"
 #include "common/control_context.h"
 #include "common/result.h"
 #include "common/rnbd_wire.h"
@@ -47,7 +48,7 @@ class RnbdSession final : private rtrs::SessionEvents {
  public:
   RnbdSession(transport::Fabric& fabric, ControlContext& control,
               std::vector<WorkerContext*> workers, rtrs::SessionSettings settings,
-              std::string memory_name);
+              std::string memory_name, control::EventLog& events);
 
   Status start() { return session_.start(); }
 
@@ -80,6 +81,7 @@ class RnbdSession final : private rtrs::SessionEvents {
   [[nodiscard]] TimePoint since(const rtrs::PathKeeper& path) const;
   /// Under which the session's buffers are kept.
   [[nodiscard]] const std::string& memory_name() const { return memory_name_; }
+  [[nodiscard]] const rtrs::ClientSession& rtrs() const { return session_; }
   [[nodiscard]] const std::string& name() const { return session_.settings().name; }
 
  private:
@@ -96,9 +98,11 @@ class RnbdSession final : private rtrs::SessionEvents {
 
   ControlContext& control_;
   const std::string memory_name_;
+  control::EventLog& events_;
   rtrs::ClientSession session_;
   std::vector<SessionDevice*> devices_;
   std::map<std::size_t, TimePoint> path_changes_;  ///< by a path's number
+  std::map<std::size_t, std::string> paths_told_;  ///< the state in a path's last event
   std::set<std::uint32_t> open_ids_;               ///< at the server, in this life of the session
   std::set<std::uint32_t> stale_ids_;              ///< in the last one
   std::vector<std::move_only_function<void(Status)>> waiting_;

@@ -100,8 +100,12 @@ Result<TabEntry> read_line(unsigned line, const std::vector<Field>& fields,
         more ? "a fifth column"
              : fmt::format("column {} is missing: {}", fields.size() + 1, kColumns[fields.size()]));
   }
-  TabEntry entry{
-      .line = line, .name = fields[0].text, .words = {}, .session_name = {}, .device_path = {}};
+  TabEntry entry{.line = line,
+                 .name = fields[0].text,
+                 .words = {},
+                 .session_name = {},
+                 .device_path = {},
+                 .paths = {}};
   if (!is_name(entry.name)) {
     return wrong_at(line, fields[0].column,
                     fmt::format("'{}' is no name: up to {} letters, digits, _ . : -", entry.name,
@@ -118,6 +122,11 @@ Result<TabEntry> read_line(unsigned line, const std::vector<Field>& fields,
   if (!request) return wrong_at(line, fields[1].column, request.error().message);
   entry.session_name = std::move(request->session_name);
   entry.device_path = std::move(request->device_path);
+  for (const PathSpec& path : request->paths) {
+    entry.paths.push_back(path.source.empty() ? path.destination
+                                              : path.source + "@" + path.destination);
+  }
+  entry.port = request->port;
   return entry;
 }
 

@@ -12,6 +12,7 @@
 // is a blank, \011 a tab, \012 a newline and \134 a backslash. Pure; any thread.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -28,6 +29,8 @@ struct TabEntry {
   std::vector<std::string> words;  ///< of map
   std::string session_name;        ///< as they mean it
   std::string device_path;
+  std::vector<std::string> paths;  ///< "[src@]dst"
+  std::uint16_t port = 0;
   bool automatic = true;  ///< at boot; without noauto
   bool needed = true;     ///< without nofail
 };

@@ -97,7 +97,9 @@ ControlPlane::ControlPlane(ControlContext& control, std::vector<StoreWorker> wor
                            rtrs::AcceptorSettings settings, SearchPath search_path)
     : control_(control),
       workers_(std::move(workers)),
-      exports_(std::move(search_path)),
+      events_(control, [this] { return snapshot(); }),
+      exports_(std::move(search_path),
+               [this](const Export& entry, ExportState state) { tell_device(entry, state); }),
       acceptor_(control, contexts(workers_), settings, *this) {
   look_at_sizes();
 }
@@ -112,6 +114,7 @@ void ControlPlane::serve(control::Commands& commands) {
   });
   commands.handle(control::kStatsVerb,
                   [this](const control::Json&, control::Reply reply) { stats(std::move(reply)); });
+  events_.serve(commands);
   commands.handle(control::kRevalidateVerb,
                   [this](const control::Json& args, control::Reply reply) {
                     revalidate(args, std::move(reply));
@@ -137,6 +140,7 @@ Result<rtrs::RequestHandler*> ControlPlane::on_session_named(rtrs::ServerSession
   const rtrs::ServerPath& path = *session.paths().front();
   log::info("session {} of {} is up on {}, {} MiB pinned", session.name(), path.peer_address(),
             path.device_name(), session.chunks().memory().size() >> 20);
+  tell_session(session, "up");
   return &peers_.back()->handler();
 }
 
@@ -145,9 +149,40 @@ void ControlPlane::on_session_closed(rtrs::ServerSession& session, Executor::Tas
       std::ranges::find_if(peers_, [&](const auto& one) { return &one->session() == &session; });
   (*peer)->stop([this, one = peer->get(), done = std::move(done)]() mutable {
     log::info("session {} is gone", one->session().name());
+    tell_session(one->session(), "gone");
     std::erase_if(peers_, [one](const auto& other) { return other.get() == one; });
     done();
   });
+}
+
+void ControlPlane::on_path_changed(const rtrs::ServerSession& session,
+                                   const rtrs::ServerPath& path) {
+  if (session.name().empty()) return;
+  const bool connected = path.state() == rtrs::ServerPathState::Connected;
+  control::Json event = {{"session", session.name()},
+                         {"peer_address", path.peer_address()},
+                         {"local_address", path.local_address()},
+                         {"state", connected ? "connected" : "lost"}};
+  if (!connected) event["reason"] = path.end_reason();
+  events_.add("path", event);
+}
+
+void ControlPlane::tell_session(const rtrs::ServerSession& session, const char* state) {
+  events_.add("session", {{"session", session.name()}, {"state", state}});
+}
+
+void ControlPlane::tell_device(const Export& entry, ExportState state) {
+  events_.add("device", {{"device", entry.device_path},
+                         {"session", entry.session_name},
+                         {"mapping_path", entry.mapping_path},
+                         {"state", state_name(state)},
+                         {"size_bytes", entry.size_bytes}});
+}
+
+control::Json ControlPlane::snapshot() const {
+  control::Json now = list();
+  now["sessions"] = sessions().at("sessions");
+  return now;
 }
 
 SessionPeer* ControlPlane::find_peer(std::uint64_t id) const {
@@ -164,6 +199,7 @@ void ControlPlane::announce(const std::vector<Exports::Resized>& resized) {
   for (const auto& [entry, was_bytes] : resized) {
     log::info("{} has {} bytes now, it had {} (session {})", entry->device_path, entry->size_bytes,
               was_bytes, entry->session_name);
+    tell_device(*entry, entry->state);
     find_peer(entry->session)->resize(*entry);
   }
 }

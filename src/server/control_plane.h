@@ -7,6 +7,7 @@
 #include <memory>
 #include <vector>
 
+#include "common/control/event_log.h"
 #include "common/control/server.h"
 #include "common/control_context.h"
 #include "server/exports.h"
@@ -38,15 +39,20 @@ class ControlPlane final : private rtrs::ServerSessionEvents {
   [[nodiscard]] control::Json sessions() const;
   void session(const control::Json& args, control::Reply reply);
   void stats(control::Reply reply);
+  [[nodiscard]] control::Json snapshot() const;
+  void tell_device(const Export& entry, ExportState state);
+  void tell_session(const rtrs::ServerSession& session, const char* state);
   void look_at_sizes();
   void announce(const std::vector<Exports::Resized>& resized);
   Result<rtrs::RequestHandler*> on_session_named(rtrs::ServerSession& session) override;
+  void on_path_changed(const rtrs::ServerSession& session, const rtrs::ServerPath& path) override;
   void on_session_closed(rtrs::ServerSession& session, Executor::Task done) override;
   void on_session_ended(rtrs::ServerSession&) override {}
   [[nodiscard]] SessionPeer* find_peer(std::uint64_t id) const;
 
   ControlContext& control_;
   std::vector<StoreWorker> workers_;
+  control::EventLog events_;
   Exports exports_;
   rtrs::ServerAcceptor acceptor_;
   std::unique_ptr<transport::Listener> listener_;

@@ -77,7 +77,9 @@ Result<Export*> Exports::open(const Session& session, std::string_view name,
                .since = std::chrono::system_clock::now(),
                .state = ExportState::Open,
                .backend = std::move(*backend)};
-  return &exports_.emplace(Key{session.id, *id}, std::move(entry)).first->second;
+  Export& made = exports_.emplace(Key{session.id, *id}, std::move(entry)).first->second;
+  on_change_(made, ExportState::Open);
+  return &made;
 }
 
 Export* Exports::find(std::uint64_t session, std::uint32_t device_id) {
@@ -132,6 +134,7 @@ void Exports::drop_disk(Export& entry) {
   if (!entry.backend) return;
   entry.backend.reset();
   dismiss(entry.identity, entry.access);
+  on_change_(entry, ExportState::Closed);
 }
 
 void Exports::begin_close(std::uint64_t session, std::uint32_t device_id) {

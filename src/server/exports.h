@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -49,7 +50,11 @@ class Exports {
     std::string_view name;
   };
 
-  explicit Exports(SearchPath search_path) : search_path_(std::move(search_path)) {}
+  /// `on_change`: told when a disk has been opened, and when it has been closed.
+  using OnChange = std::function<void(const Export& entry, ExportState state)>;
+  explicit Exports(
+      SearchPath search_path, OnChange on_change = [](const Export&, ExportState) {})
+      : search_path_(std::move(search_path)), on_change_(std::move(on_change)) {}
 
   /// Opens a disk for a session. A name that the session has open already answers what there is,
   /// whatever `access` says. The answer stays in place until it is closed. `access` and `io_mode`
@@ -107,6 +112,7 @@ class Exports {
   void drop_disk(Export& entry);
 
   SearchPath search_path_;
+  OnChange on_change_;
   std::map<Key, Export> exports_;
   std::map<DiskIdentity, Writers> writers_;
 };

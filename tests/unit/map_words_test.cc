@@ -314,6 +314,44 @@ TEST(DerivedSessionName, CutsTheHostToFit) {
   EXPECT_TRUE(name.ends_with("h@10-0-0-1:65535"));
 }
 
+TEST(AddressWords, AreAServersAndNothingElse) {
+  const std::vector<std::string> one = {"server=ip:10.0.0.1", "dest_port=1300"};
+  EXPECT_EQ(parse_address_words(one)->paths, (std::vector<PathSpec>{{"", "ip:10.0.0.1"}}));
+  EXPECT_EQ(parse_address_words(one)->port, 1300);
+  const std::vector<std::string> two = {"path=ip:10.0.0.2@ip:10.0.0.1,ip:10.1.0.2@ip:10.1.0.1"};
+  EXPECT_EQ(parse_address_words(two)->paths.size(), 2U);
+  const std::vector<std::string> other = {"server=ip:10.0.0.1", "device_path=vol1"};
+  EXPECT_EQ(parse_address_words(other).error().message, "unknown word 'device_path=vol1'");
+  EXPECT_EQ(parse_address_words({}).error().code, EINVAL);
+}
+
+TEST(SessionWords, SayOnlyWhatIsGiven) {
+  const std::vector<std::string> words = {"on_no_path=fail-after:60"};
+  const auto change = parse_session_words(words);
+  ASSERT_TRUE(change);
+  ASSERT_TRUE(change->fail_after);
+  EXPECT_EQ(*change->fail_after, std::chrono::seconds(60));
+  EXPECT_FALSE(change->policy);
+  EXPECT_FALSE(change->max_reconnect_attempts);
+}
+
+TEST(SessionWords, KnowThatQueueingIsAChangeToo) {
+  const std::vector<std::string> words = {"on_no_path=queue", "mpath_policy=rr",
+                                          "max_reconnect_attempts=7"};
+  const auto change = parse_session_words(words);
+  ASSERT_TRUE(change);
+  ASSERT_TRUE(change->fail_after);
+  EXPECT_FALSE(change->fail_after->has_value());
+  EXPECT_EQ(change->policy, rtrs::PathPolicy::RoundRobin);
+  EXPECT_EQ(change->max_reconnect_attempts, 7);
+}
+
+TEST(SessionWords, OfNothingAndOfMappingsAreRefused) {
+  EXPECT_EQ(parse_session_words({}).error().code, EINVAL);
+  const std::vector<std::string> words = {"hb_interval_ms=100"};
+  EXPECT_EQ(parse_session_words(words).error().message, "unknown word 'hb_interval_ms=100'");
+}
+
 TEST(ModeNames, AreTheWordsOfTheCommandLine) {
   EXPECT_EQ(name_of(wire::AccessMode::ReadOnly), "ro");
   EXPECT_EQ(name_of(wire::AccessMode::Migration), "migration");

@@ -15,7 +15,7 @@ namespace rnbd::control {
 namespace {
 
 constexpr int kSendSeconds = 5;  // a living daemon takes requests at once
-constexpr std::chrono::milliseconds kLongestPoll = std::chrono::hours(1);
+constexpr std::chrono::milliseconds kLongestPoll = std::chrono::seconds(1);
 
 std::string how_to_start(const DaemonAddress& daemon) {
   if (daemon.path == daemon.default_socket) {
@@ -38,14 +38,16 @@ Failure no_connection(const Error& error, const DaemonAddress& daemon) {
 }
 
 /// Waits until there is something to read. False: `deadline` passed.
-Result<bool> readable(int fd, std::chrono::steady_clock::time_point deadline) {
+Result<bool> readable(int fd, std::chrono::steady_clock::time_point deadline,
+                      const std::function<void()>& waiting) {
   for (;;) {
     const auto left =
         std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
     if (left.count() <= 0) return false;
-    pollfd waiting{.fd = fd, .events = POLLIN, .revents = 0};
-    const int ready = ::poll(&waiting, 1, static_cast<int>(std::min(left, kLongestPoll).count()));
+    pollfd socket{.fd = fd, .events = POLLIN, .revents = 0};
+    const int ready = ::poll(&socket, 1, static_cast<int>(std::min(left, kLongestPoll).count()));
     if (ready > 0) return true;
+    if (ready == 0) waiting();
     if (ready < 0 && errno != EINTR) return fail(errno, "cannot wait for the daemon");
   }
 }
@@ -64,11 +66,12 @@ Failure Client::went_away(int code) const {
           fmt::format("its log may say why: journalctl -u {}", program_)};
 }
 
-Outcome Client::call(const Request& request, std::chrono::milliseconds timeout) {
+Outcome Client::call(const Request& request, std::chrono::milliseconds timeout,
+                     const std::function<void()>& waiting) {
   const auto line = encode(request);
   if (!line) return std::unexpected(to_failure(line.error()));
   if (auto sent = send(*line); !sent) return std::unexpected(went_away(sent.error().code));
-  auto reply = receive(timeout);
+  auto reply = receive(timeout, waiting);
   if (!reply) return std::unexpected(std::move(reply.error()));
   return decode_reply(*reply);
 }
@@ -85,7 +88,8 @@ Status Client::send(std::string_view line) {
   return {};
 }
 
-std::expected<std::string, Failure> Client::receive(std::chrono::milliseconds timeout) {
+std::expected<std::string, Failure> Client::receive(std::chrono::milliseconds timeout,
+                                                    const std::function<void()>& waiting) {
   const auto deadline = std::chrono::steady_clock::now() + timeout;
   std::array<char, 16384> piece{};
   std::size_t searched = 0;
@@ -99,7 +103,7 @@ std::expected<std::string, Failure> Client::receive(std::chrono::milliseconds ti
     if (searched > kMaxReplyLine) {
       return std::unexpected(to_failure({EPROTO, "the daemon's answer has no end"}));
     }
-    const auto ready = readable(socket_.get(), deadline);
+    const auto ready = readable(socket_.get(), deadline, waiting);
     if (!ready) return std::unexpected(to_failure(ready.error()));
     if (!*ready) {
       return std::unexpected(

@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <expected>
+#include <functional>
 #include <string>
 #include <string_view>
 
@@ -27,14 +28,18 @@ class Client {
 
   /// Sends a request and waits for its answer. After `timeout` fails with ETIMEDOUT: the daemon
   /// goes on with the operation, but this client is of no more use. NoDaemon: it went away.
-  Outcome call(const Request& request, std::chrono::milliseconds timeout);
+  /// `waiting` is called about once a second meanwhile.
+  Outcome call(
+      const Request& request, std::chrono::milliseconds timeout,
+      const std::function<void()>& waiting = [] {});
 
  private:
   Client(UniqueFd socket, std::string program)
       : socket_(std::move(socket)), program_(std::move(program)) {}
   Failure went_away(int code) const;
   Status send(std::string_view line);
-  std::expected<std::string, Failure> receive(std::chrono::milliseconds timeout);
+  std::expected<std::string, Failure> receive(std::chrono::milliseconds timeout,
+                                              const std::function<void()>& waiting);
 
   UniqueFd socket_;
   std::string program_;

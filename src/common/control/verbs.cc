@@ -112,6 +112,33 @@ Json to_json(const ResizedEntry& entry) {
           {"size_bytes", entry.size_bytes}};
 }
 
+Json to_json(const EventsSeen& seen) { return {{"daemon", seen.daemon}, {"after", seen.after}}; }
+
+Json remap_args(const std::string& device) { return {{"device", device}}; }
+
+Json to_json(const SetArgs& args) {
+  Json json = map_args(args.words);
+  json["session"] = args.session;
+  return json;
+}
+
+Json to_json(const ServerEntry& entry) {
+  Json json = {{"path", entry.path}, {"state", entry.state}};
+  if (entry.last_error.empty()) {
+    json["local_address"] = entry.local_address;
+    json["queue_depth"] = entry.queue_depth;
+    json["max_io_bytes"] = entry.max_io_bytes;
+    json["answered_in_us"] = entry.answered_in_us;
+  } else {
+    json["last_error"] = entry.last_error;
+  }
+  return json;
+}
+
+Json servers_result(Json servers) {
+  return {{"schema_version", kSchemaVersion}, {"servers", std::move(servers)}};
+}
+
 Json upgrade_args() { return {{"journals", kJournalVersion}}; }
 
 Json map_result(const std::string& device) { return {{"device", device}}; }
@@ -169,10 +196,10 @@ Json paths_result(Json paths) {
 
 Result<std::vector<std::string>> read_map_args(const Json& args) {
   const auto words = args.find("words");
-  if (words == args.end() || !words->is_array()) return fail(EINVAL, "map needs an array 'words'");
+  if (words == args.end() || !words->is_array()) return fail(EINVAL, "an array 'words' is missing");
   std::vector<std::string> list;
   for (const Json& word : *words) {
-    if (!word.is_string()) return fail(EINVAL, "the words of map are strings");
+    if (!word.is_string()) return fail(EINVAL, "the words are strings");
     list.push_back(word.get<std::string>());
   }
   return list;
@@ -233,6 +260,31 @@ Result<std::string> read_resize_args(const Json& args) {
   return device;
 }
 
+Result<EventsSeen> read_events_args(const Json& args) {
+  EventsSeen seen;
+  auto daemon = read_optional(args, "daemon");
+  if (!daemon) return fail(daemon.error());
+  seen.daemon = std::move(*daemon);
+  if (const auto after = args.find("after"); after != args.end()) {
+    if (!after->is_number_unsigned()) return fail(EINVAL, "'after' is the number of an event");
+    seen.after = after->get<std::uint64_t>();
+  }
+  return seen;
+}
+
+Result<std::string> read_remap_args(const Json& args) { return read_resize_args(args); }
+
+Result<SetArgs> read_set_args(const Json& args) {
+  SetArgs read;
+  if (Status session = read_text(args, "session", read.session); !session) {
+    return fail(session.error());
+  }
+  auto words = read_map_args(args);
+  if (!words) return fail(words.error());
+  read.words = std::move(*words);
+  return read;
+}
+
 Result<std::uint32_t> read_upgrade_args(const Json& args) {
   const auto journals = args.find("journals");
   if (journals == args.end() || !journals->is_number_unsigned()) {
@@ -262,5 +314,19 @@ Status check_list_result(const Json& result) { return check_array(result, "devic
 Status check_paths_result(const Json& result) { return check_array(result, "paths"); }
 
 Status check_sessions_result(const Json& result) { return check_array(result, "sessions"); }
+
+Status check_servers_result(const Json& result) { return check_array(result, "servers"); }
+
+Status check_events_result(const Json& result) {
+  if (Status events = check_array(result, "events"); !events) return events;
+  const auto daemon = result.find("daemon");
+  const auto next = result.find("next");
+  const auto snapshot = result.find("snapshot");
+  const bool whole = daemon != result.end() && daemon->is_string() && next != result.end() &&
+                     next->is_number_unsigned() &&
+                     (snapshot == result.end() || snapshot->is_object());
+  if (whole) return {};
+  return fail(EPROTO, "the daemon does not say which events these are");
+}
 
 }  // namespace rnbd::control

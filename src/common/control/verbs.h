@@ -16,6 +16,10 @@
 //   sessions server  {}                                     {"schema_version":1,"sessions":[{…},…]}
 //   session server   {"action":"close","session":"blya"}    {}
 //   revalidate server {"device":"/dev/vg/vol1"}, or all     as list: a ResizedEntry each
+//   events  both     {"daemon":"…","after":17}, or nothing  EventLog (event_log.h)
+//   remap   client   {"device":"/dev/nbd0"}                 {}
+//   set     client   {"session":"blya","words":["…",…]}     {}
+//   discover client  {"words":["server=ip:…",…]}            {"schema_version":1,"servers":[{…},…]}
 //
 // A device of `list` has the fields of DeviceEntry, in that order, and `paths`, an array: a
 // client's are PathEntry. Daemons may add more, which `list --json` passes on. Sizes are bytes.
@@ -45,6 +49,10 @@ inline constexpr const char* kResizeVerb = "resize";
 inline constexpr const char* kSessionsVerb = "sessions";
 inline constexpr const char* kSessionVerb = "session";
 inline constexpr const char* kRevalidateVerb = "revalidate";
+inline constexpr const char* kEventsVerb = "events";
+inline constexpr const char* kRemapVerb = "remap";
+inline constexpr const char* kSetVerb = "set";
+inline constexpr const char* kDiscoverVerb = "discover";
 inline constexpr const char* kUpgradeVerb = "upgrade";
 
 /// Of the journals by which one client daemon goes on where another one ended. Raise it with each
@@ -121,6 +129,29 @@ struct ResizedEntry {
   std::uint64_t size_bytes = 0;
 };
 
+/// Up to where somebody has followed a daemon's events.
+struct EventsSeen {
+  std::string daemon;       ///< which daemon's; empty: none have been seen
+  std::uint64_t after = 0;  ///< the number of the last one
+};
+
+/// What a session, or the devices of one, shall be from now on: words of a mapping.
+struct SetArgs {
+  std::string session;  ///< "all": each
+  std::vector<std::string> words;
+};
+
+/// What one address of a server has said.
+struct ServerEntry {
+  std::string path;                  ///< "[src@]dst", as it was asked for
+  std::string state;                 ///< "reachable" or "unreachable"
+  std::string local_address;         ///< this host's
+  std::uint64_t queue_depth = 0;     ///< requests of a session at once
+  std::uint64_t max_io_bytes = 0;    ///< of one request
+  std::uint64_t answered_in_us = 0;  ///< until the session was up
+  std::string last_error;            ///< why it is unreachable
+};
+
 /// What can be done with a path.
 inline constexpr std::array<std::string_view, 6> kPathActions = {
     "add", "remove", "reconnect", "disconnect", "drain", "policy"};
@@ -163,6 +194,12 @@ Json resize_result(const std::string& device, std::uint64_t size_bytes);
 /// Empty: all.
 Json revalidate_args(const std::string& device);
 Json to_json(const ResizedEntry& entry);
+Json to_json(const EventsSeen& seen);
+Json remap_args(const std::string& device);
+Json to_json(const SetArgs& args);
+Json to_json(const ServerEntry& entry);
+/// `servers`: an array of what to_json(ServerEntry) made.
+Json servers_result(Json servers);
 Json upgrade_args();
 Json map_result(const std::string& device);
 /// Add what only one daemon knows to the object this returns.
@@ -181,6 +218,9 @@ Result<PathArgs> read_path_args(const Json& args);
 Result<std::string> read_resize_args(const Json& args);
 Result<std::string> read_revalidate_args(const Json& args);
 Result<SessionArgs> read_session_args(const Json& args);
+Result<EventsSeen> read_events_args(const Json& args);
+Result<std::string> read_remap_args(const Json& args);
+Result<SetArgs> read_set_args(const Json& args);
 /// The session asked for; empty: all.
 Result<std::string> read_paths_args(const Json& args);
 /// The version of the journals that who asks can read.
@@ -193,5 +233,7 @@ Result<std::uint64_t> read_resize_result(const Json& result);
 Status check_list_result(const Json& result);
 Status check_paths_result(const Json& result);
 Status check_sessions_result(const Json& result);
+Status check_servers_result(const Json& result);
+Status check_events_result(const Json& result);
 
 }  // namespace rnbd::control

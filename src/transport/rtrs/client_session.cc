@@ -247,6 +247,12 @@ void ClientSession::set_policy(PathPolicy policy) {
   events_.on_settings_changed();
 }
 
+void ClientSession::set_max_reconnect_attempts(int attempts) {
+  settings_.max_reconnect_attempts = attempts;
+  for (const auto& path : paths_) path->set_max_attempts(attempts);
+  events_.on_settings_changed();
+}
+
 bool ClientSession::on_lost(PathKeeper& path, const Error& error, bool was_up) {
   if (on_closed_) return false;
   if (error.code == EAGAIN && !was_up) return true;  // an attempt that is given up for another

@@ -95,6 +95,8 @@ class ClientSession final : private PathOwner {
   void remove_path(PathKeeper& path, Executor::Task done);
 
   void set_policy(PathPolicy policy);
+  /// In a row, for each path; -1: no end.
+  void set_max_reconnect_attempts(int attempts);
   [[nodiscard]] PathPolicy policy() const { return settings_.policy; }
 
   [[nodiscard]] const SessionSettings& settings() const { return settings_; }

@@ -115,6 +115,7 @@ void PathKeeper::disconnect(const Error& why) {
 
 void PathKeeper::end(bool fenced) {
   ending_ = true;
+  owner_.on_state(*this);
   if (!fenced) {
     needs_fence_ = false;
     fence_.reset();

@@ -98,6 +98,9 @@ class PathKeeper final : private PathEvents {
   /// Sends nothing more on it, waits for what is on its way, and disconnects.
   void drain(Done done);
 
+  /// From the next loss on.
+  void set_max_attempts(int attempts) { settings_.max_attempts = attempts; }
+
   /// A link of this host has come up, or a silent host answers: what is waited for may be there.
   void on_link_up();
 
@@ -158,7 +161,7 @@ class PathKeeper final : private PathEvents {
   std::vector<WorkerContext*> workers_;
   const std::size_t index_;
   const PathSpec spec_;
-  const KeeperSettings settings_;
+  KeeperSettings settings_;
   PathOwner& owner_;
 
   KeeperState state_ = KeeperState::Idle;

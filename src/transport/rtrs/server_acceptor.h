@@ -55,6 +55,9 @@ class ServerAcceptor final : public transport::ListenerEvents, public ServerSess
   MemoryBlock take_kept(const Uuid& session);
 
   Result<RequestHandler*> on_session_named(ServerSession& session) override;
+  void on_path_changed(const ServerSession& session, const ServerPath& path) override {
+    events_.on_path_changed(session, path);
+  }
   void on_session_closed(ServerSession& session, Executor::Task done) override;
   void on_session_ended(ServerSession& session) override;
 

@@ -56,7 +56,8 @@ ServerPath::~ServerPath() { RNBD_ASSERT(holding_ == 0 && busy_ == 0); }
 void ServerPath::move_to(ServerPathState next) {
   RNBD_ASSERT(std::ranges::any_of(
       kServerMoves, [&](const auto& move) { return move == std::pair{state_, next}; }));
-  state_ = next;
+  const bool was_connected = std::exchange(state_, next) == ServerPathState::Connected;
+  if (was_connected || next == ServerPathState::Connected) events_.on_server_path_changed(*this);
 }
 
 std::size_t ServerPath::worker_index(std::uint16_t cid) const {
@@ -234,6 +235,7 @@ void ServerPath::on_connection_failed(std::uint16_t cid, const Error& error) {
 void ServerPath::close(const std::string& why) {
   if (state_ >= ServerPathState::Closing) return;
   if (!empty()) log::info("path {} -> {} closes: {}", peer_address_, local_address_, why);
+  end_reason_ = why;
   move_to(ServerPathState::Closing);
   half_open_.reset();
   holding_ = 1;  // the heartbeat's worker, below

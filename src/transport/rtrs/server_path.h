@@ -34,6 +34,8 @@ class ServerPathEvents {
   virtual ~ServerPathEvents() = default;
   /// INFO_REQ came with this name. The answer runs the requests, or says why the path is refused.
   virtual Result<RequestHandler*> on_path_named(const std::string& name) = 0;
+  /// It is connected now, or no longer.
+  virtual void on_server_path_changed(const ServerPath& path) = 0;
   virtual void on_server_path_draining(const Uuid& uuid) = 0;
   virtual void on_server_path_closed(ServerPath& path) = 0;  ///< it may be destroyed
 };
@@ -74,6 +76,8 @@ class ServerPath final : public ConnectionEvents, public HeartbeatPath {
   }
   [[nodiscard]] const std::string& local_address() const { return local_address_; }
   [[nodiscard]] const std::string& peer_address() const { return peer_address_; }
+  /// Why it ended; empty until then.
+  [[nodiscard]] const std::string& end_reason() const { return end_reason_; }
   [[nodiscard]] const std::string& device_name() const { return device_name_; }
 
  private:
@@ -103,6 +107,7 @@ class ServerPath final : public ConnectionEvents, public HeartbeatPath {
   void on_info(std::vector<std::byte> message) override;
 
   [[nodiscard]] std::uint64_t arrivals() const override;
+  void on_alive() override { view_.beats.fetch_add(1, std::memory_order_relaxed); }
   void send_heartbeat() override;
   void on_heartbeat_lost() override;
 
@@ -126,6 +131,7 @@ class ServerPath final : public ConnectionEvents, public HeartbeatPath {
   std::string local_address_;
   std::string peer_address_;
   std::string device_name_;
+  std::string end_reason_;
 };
 
 }  // namespace rnbd::rtrs

@@ -30,6 +30,11 @@ class ServerSessionEvents {
   /// The session has its name, and may be used by other sessions' owners to tell it apart. The
   /// handler stays valid until on_session_closed has called its `done`. Errors refuse the path.
   virtual Result<RequestHandler*> on_session_named(ServerSession& session) = 0;
+  /// A path of it is connected now, or no longer.
+  virtual void on_path_changed(const ServerSession& session, const ServerPath& path) {
+    static_cast<void>(session);
+    static_cast<void>(path);
+  }
   /// No path is left and no request runs. Call `done` once nothing refers to the session any more.
   virtual void on_session_closed(ServerSession& session, Executor::Task done) = 0;
   /// It is gone; told last, to the owner.
@@ -84,6 +89,9 @@ class ServerSession final : public ServerPathEvents {
         events_(events) {}
 
   Result<RequestHandler*> on_path_named(const std::string& name) override;
+  void on_server_path_changed(const ServerPath& path) override {
+    events_.on_path_changed(*this, path);
+  }
   void on_server_path_draining(const Uuid& uuid) override;
   void on_server_path_closed(ServerPath& path) override;
   [[nodiscard]] ServerPath* find_path(const Uuid& uuid) const;
