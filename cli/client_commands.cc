@@ -15,6 +15,7 @@
 #include "cli/map_help.h"
 #include "cli/output.h"
 #include "cli/program.h"
+#include "cli/session_commands.h"
 #include "cli/tab.h"
 #include "cli/udev_names.h"
 #include "cli/views.h"
@@ -50,7 +51,8 @@ class ClientCommands {
 
   explicit ClientCommands(const RunDaemon& run_daemon)
       : run_daemon_(run_daemon),
-        program_("rnbd-client", "Maps block devices of RNBD servers", control::kClientSocket) {
+        program_("rnbd-client", "Maps block devices of RNBD servers", control::kClientSocket),
+        session_commands_(program_) {
     add_map();
     add_unmap();
     program_.add_list(ListKind::Client);
@@ -59,6 +61,8 @@ class ClientCommands {
     add_apply();
     add_resize();
     add_path();
+    program_.add_events();
+    program_.add_doctor([this] { return examine(); });
     program_.add_config(client::kRnbdtabFile,
                         [](const std::string& file) -> std::expected<void, control::Failure> {
                           if (auto entries = load_tab(file); !entries) {
@@ -206,6 +210,32 @@ class ClientCommands {
         "itself");
   }
 
+  std::vector<Finding> examine() {
+    std::vector<Finding> findings = examine_rdma("/");
+    std::ranges::move(examine_nbd("/"), std::back_inserter(findings));
+    if (const auto entries = load_tab(tab_file_)) {
+      findings.push_back({"rnbdtab",
+                          Verdict::Ok,
+                          fmt::format("{} names {} devices", tab_file_, entries->size()),
+                          {}});
+    } else if (entries.error().exit == control::ExitCode::ConfigInvalid) {
+      findings.push_back({"rnbdtab", Verdict::Failed, entries.error().error.message, {}});
+    }
+    // Without a daemon there is nothing to be well.
+    static_cast<void>(view([&]() -> Ended {
+      const CheckResult result = check(list_, paths_, {});
+      const bool well = result.health == Health::Healthy;
+      const bool failed = result.health == Health::Failed;
+      findings.push_back({"mapped",
+                          well     ? Verdict::Ok
+                          : failed ? Verdict::Failed
+                                   : Verdict::Warning,
+                          result.text, well ? "" : "rnbd-client tree; rnbd-client recover"});
+      return 0;
+    }));
+    return findings;
+  }
+
   void add_path() {
     CLI::App& verb = program_.add_verb(control::kPathVerb, "List and change the paths of sessions",
                                        [this] { return path(); });
@@ -233,6 +263,9 @@ class ClientCommands {
     }
     path_.session = path_words_[1];
     path_.path = path_words_[2];
+    if (path_.action == "drain") {
+      program_.set_progress([] { return "what is on its way on it is waited for"; });
+    }
     const auto result = program_.ask(control::kPathVerb, control::to_json(path_));
     if (!result) return std::unexpected(result.error());
     return 0;
@@ -257,11 +290,25 @@ class ClientCommands {
 
   /// The node.
   std::expected<std::string, control::Failure> map_words(const std::vector<std::string>& words) {
+    program_.set_progress([this] { return what_is_not_connected(); });
     const auto result = program_.ask(control::kMapVerb, control::map_args(words));
     if (!result) return std::unexpected(result.error());
     auto device = control::read_map_result(*result);
     if (!device) return std::unexpected(control::to_failure(device.error()));
     return std::move(*device);
+  }
+
+  /// What a mapping that lasts may wait for.
+  std::string what_is_not_connected() {
+    const auto paths = program_.peek(control::kPathsVerb, control::Json::object());
+    if (!paths || !control::check_paths_result(*paths)) return {};
+    for (const control::Json& path : paths->at("paths")) {
+      if (path.value("state", "") == "connected") continue;
+      const std::string error = path.value("last_error", "");
+      return fmt::format("path {} {}{}{}", path.value("path", ""), path.value("state", ""),
+                         error.empty() ? "" : ": ", error);
+    }
+    return {};
   }
 
   Ended map_by_tab() {
@@ -354,6 +401,7 @@ class ClientCommands {
     if (unmap_.device.empty()) {
       return usage_failure("which device?", kWhichDevice);
     }
+    program_.set_progress([] { return "what was written goes to the server's disk"; });
     const auto result = program_.ask(control::kUnmapVerb, control::to_json(unmap_));
     if (!result) return std::unexpected(result.error());
     return 0;
@@ -396,6 +444,7 @@ class ClientCommands {
 
   const RunDaemon& run_daemon_;
   Program program_;
+  SessionCommands session_commands_;
   std::vector<std::string> words_;
   control::UnmapArgs unmap_;
   std::string object_;

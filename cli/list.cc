@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "cli/stats.h"
 #include "cli/table.h"
 
 namespace rnbd::cli {
@@ -44,48 +45,63 @@ std::string as_paths(const Json& value) {
   return text;
 }
 
+std::string as_duration(const Json& value) {
+  return as_number(value, [](std::uint64_t us) { return human_time(us * 1000); });
+}
+
 struct Field {
   const char* title = nullptr;
   const char* name = nullptr;
   std::string (*write)(const Json& value) = as_text;
   Align align = Align::Left;
+  bool usual = true;
+  Colour (*colour)(std::string_view cell) = nullptr;
 };
+
+constexpr Field kStateField{"STATE", "state", as_text, Align::Left, true, colour_of_state};
+constexpr Field kPathsField{"PATHS", "paths", as_paths, Align::Left, true, colour_of_paths};
 
 constexpr std::array kDeviceFields = {
     Field{"DEVICE", "device"},
     Field{"SESSION", "session"},
     Field{"MAPPING PATH", "mapping_path"},
-    Field{"STATE", "state"},
+    kStateField,
     Field{"MODE", "access_mode"},
     Field{"IO", "io_mode"},
     Field{"SIZE", "size_bytes", as_size, Align::Right},
 };
 constexpr std::array kClientFields = {
-    Field{"PATHS", "paths", as_paths},
+    kPathsField,
     Field{"FOR", "state_seconds", as_age, Align::Right},
     Field{"IN FLIGHT", "in_flight", as_count, Align::Right},
+    Field{"SERVER SIZE", "server_size_bytes", as_size, Align::Right, false},
+    Field{"LAST ERROR", "last_error", as_text, Align::Left, false},
 };
 constexpr std::array kServerFields = {
-    Field{"PATHS", "paths", as_paths},
+    kPathsField,
     Field{"CLIENT", "client"},
 };
 constexpr std::array kPathFields = {
     Field{"SESSION", "session"},
     Field{"PATH", "path"},
-    Field{"STATE", "state"},
+    kStateField,
     Field{"FOR", "state_seconds", as_age, Align::Right},
     Field{"LATENCY", "latency_us", as_latency, Align::Right},
     Field{"IN FLIGHT", "in_flight", as_count, Align::Right},
     Field{"FAILOVERS", "failovers", as_count, Align::Right},
     Field{"RECONNECTS", "reconnects", as_count, Align::Right},
     Field{"LAST ERROR", "last_error"},
+    Field{"POLICY", "policy", as_text, Align::Left, false},
+    Field{"LOCAL ADDRESS", "local_address", as_text, Align::Left, false},
+    Field{"PEER ADDRESS", "peer_address", as_text, Align::Left, false},
+    Field{"FAILED ATTEMPTS", "failed_attempts", as_count, Align::Right, false},
 };
 
 constexpr std::array kSessionFields = {
     Field{"SESSION", "session"},
     Field{"CLIENT", "client"},
     Field{"DEVICES", "devices", as_count, Align::Right},
-    Field{"PATHS", "paths", as_paths},
+    kPathsField,
     Field{"PINNED", "pinned_bytes", as_size, Align::Right},
 };
 
@@ -96,10 +112,31 @@ constexpr std::array kResizedFields = {
     Field{"SIZE", "size_bytes", as_size, Align::Right},
 };
 
-std::string table_of(const Json& entries, const std::vector<Field>& fields, bool headers) {
+constexpr std::array kServerEntryFields = {
+    Field{"PATH", "path"},
+    kStateField,
+    Field{"FROM", "local_address"},
+    Field{"QUEUE DEPTH", "queue_depth", as_count, Align::Right},
+    Field{"MAX IO", "max_io_bytes", as_size, Align::Right},
+    Field{"ANSWERED IN", "answered_in_us", as_duration, Align::Right},
+    Field{"LAST ERROR", "last_error"},
+};
+
+constexpr std::array kClientSessionFields = {
+    Field{"SESSION", "session"},
+    kPathsField,
+    Field{"DEVICES", "devices", as_count, Align::Right},
+    Field{"IN FLIGHT", "in_flight", as_count, Align::Right},
+    Field{"POLICY", "policy"},
+};
+
+Result<std::string> table_of(const Json& entries, const std::vector<Field>& fields,
+                             const TableStyle& style) {
   std::vector<Column> columns;
   columns.reserve(fields.size());
-  for (const Field& field : fields) columns.push_back({field.title, field.align});
+  for (const Field& field : fields) {
+    columns.push_back({field.title, field.align, field.usual, field.colour});
+  }
   Table table(std::move(columns));
   for (const Json& entry : entries) {
     std::vector<std::string> cells;
@@ -110,31 +147,41 @@ std::string table_of(const Json& entries, const std::vector<Field>& fields, bool
     }
     table.add_row(std::move(cells));
   }
-  return table.render(headers);
+  return table.render(style);
 }
 
 }  // namespace
 
-std::string list_table(const Json& result, ListKind kind, bool headers) {
+Result<std::string> list_table(const Json& result, ListKind kind, const TableStyle& style) {
   std::vector<Field> fields(kDeviceFields.begin(), kDeviceFields.end());
   if (kind == ListKind::Server) {
     fields.insert(fields.end(), kServerFields.begin(), kServerFields.end());
   } else {
     fields.insert(fields.end(), kClientFields.begin(), kClientFields.end());
   }
-  return table_of(result.at("devices"), fields, headers);
+  return table_of(result.at("devices"), fields, style);
 }
 
-std::string sessions_table(const Json& result, bool headers) {
-  return table_of(result.at("sessions"), {kSessionFields.begin(), kSessionFields.end()}, headers);
+Result<std::string> sessions_table(const Json& result, const TableStyle& style) {
+  return table_of(result.at("sessions"), {kSessionFields.begin(), kSessionFields.end()}, style);
 }
 
-std::string resized_table(const Json& result, bool headers) {
-  return table_of(result.at("devices"), {kResizedFields.begin(), kResizedFields.end()}, headers);
+Result<std::string> resized_table(const Json& result, const TableStyle& style) {
+  return table_of(result.at("devices"), {kResizedFields.begin(), kResizedFields.end()}, style);
 }
 
-std::string paths_table(const Json& result, bool headers) {
-  return table_of(result.at("paths"), {kPathFields.begin(), kPathFields.end()}, headers);
+Result<std::string> paths_table(const Json& result, const TableStyle& style) {
+  return table_of(result.at("paths"), {kPathFields.begin(), kPathFields.end()}, style);
+}
+
+Result<std::string> servers_table(const Json& result, const TableStyle& style) {
+  return table_of(result.at("servers"), {kServerEntryFields.begin(), kServerEntryFields.end()},
+                  style);
+}
+
+Result<std::string> client_sessions_table(const Json& result, const TableStyle& style) {
+  return table_of(result.at("sessions"), {kClientSessionFields.begin(), kClientSessionFields.end()},
+                  style);
 }
 
 }  // namespace rnbd::cli

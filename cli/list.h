@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// The tables that `list`, `path list`, `session list` and `revalidate` print from a daemon's
-// answer. Pure.
+// The tables that `list`, `path list`, `session list`, `revalidate` and `discover` print from a
+// daemon's answer. Pure. Errors: EINVAL, a column that there is not.
 #pragma once
 
 #include <string>
 
+#include "cli/table.h"
 #include "common/control/messages.h"
 
 namespace rnbd::cli {
@@ -12,15 +13,21 @@ namespace rnbd::cli {
 enum class ListKind { Client, Server };  ///< the server's has a column CLIENT more
 
 /// `result` as verbs.h describes it. A field that is missing or of the wrong type shows as "-".
-std::string list_table(const control::Json& result, ListKind kind, bool headers);
+Result<std::string> list_table(const control::Json& result, ListKind kind, const TableStyle& style);
 
 /// The same for the answer to "paths".
-std::string paths_table(const control::Json& result, bool headers);
+Result<std::string> paths_table(const control::Json& result, const TableStyle& style);
 
 /// The same for the answer to "sessions".
-std::string sessions_table(const control::Json& result, bool headers);
+Result<std::string> sessions_table(const control::Json& result, const TableStyle& style);
 
 /// The same for the answer to "revalidate".
-std::string resized_table(const control::Json& result, bool headers);
+Result<std::string> resized_table(const control::Json& result, const TableStyle& style);
+
+/// The same for the answer to "discover".
+Result<std::string> servers_table(const control::Json& result, const TableStyle& style);
+
+/// The same for a client's sessions, as client_sessions() has them (views.h).
+Result<std::string> client_sessions_table(const control::Json& result, const TableStyle& style);
 
 }  // namespace rnbd::cli

@@ -29,6 +29,12 @@ std::string failure_json(const control::Failure& failure) {
   return dump({{"error", control::to_json(failure)}}, -1);
 }
 
+control::Failure steps_failure(std::size_t failed, std::size_t all) {
+  return {{EIO, fmt::format("{} of {} steps failed", failed, all)},
+          failed == all ? control::ExitCode::Generic : control::ExitCode::Partial,
+          {}};
+}
+
 std::string json_text(const control::Json& json) { return dump(json, 2); }
 
 Status print(std::string_view text) {

@@ -3,6 +3,7 @@
 // print().
 #pragma once
 
+#include <cstddef>
 #include <string>
 #include <string_view>
 
@@ -17,6 +18,10 @@ std::string failure_text(std::string_view program, std::string_view verb,
 
 /// {"error":{…}}, one line: what --json prints on stdout instead of a result.
 std::string failure_json(const control::Failure& failure);
+
+/// How a command ends that took several steps, of which some failed, each told by itself: exit code
+/// 11, or 1 if all did.
+control::Failure steps_failure(std::size_t failed, std::size_t all);
 
 /// Indented JSON with a newline.
 std::string json_text(const control::Json& json);

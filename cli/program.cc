@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <span>
 #include <string_view>
 #include <thread>
@@ -13,7 +14,9 @@
 
 #include <fmt/format.h>
 
+#include "cli/events.h"
 #include "cli/output.h"
+#include "cli/progress.h"
 #include "cli/stats.h"
 #include "common/control/client.h"
 #include "common/control/verbs.h"
@@ -25,6 +28,8 @@ namespace {
 constexpr double kDefaultTimeout = 10;
 constexpr double kLongestTimeout = 24 * 3600;
 constexpr std::chrono::milliseconds kAskAgain{100};
+/// For so long who follows events waits for a daemon that went away.
+constexpr std::chrono::seconds kDaemonReturns{30};
 
 /// All exit codes, in lines that fit a terminal.
 std::string exit_codes_text() {
@@ -48,7 +53,7 @@ std::string one_line(std::string text) {
   return text;
 }
 
-bool wants_json(std::span<const char* const> arguments) {
+bool asks_for_json(std::span<const char* const> arguments) {
   return std::ranges::any_of(arguments, [](std::string_view a) { return a == "--json"; });
 }
 
@@ -130,12 +135,67 @@ void Program::add_stats() {
       ->type_name("SECONDS")
       ->check(CLI::Range(0.1, 3600.0));
   top.add_option("-n,--count", rounds_, "How often; 0: until it is ended [0]")->type_name("N");
-  top.add_flag("--noheaders", no_headers_, "Print no line with the columns' titles");
+  add_style_flags(top);
+}
+
+void Program::add_events() {
+  CLI::App& verb =
+      add_verb(control::kEventsVerb, "Show what there is, and then what happens, until it is ended",
+               [this] { return events(); });
+  verb.add_flag("--json", json_, "Print JSON, an object a line; errors too, as {\"error\":{…}}");
+  verb.add_flag("--now", now_, "Only what there is");
+  verb.add_option("-n,--count", rounds_, "End after so many events; 0: never [0]")->type_name("N");
+}
+
+void Program::add_doctor(std::function<std::vector<Finding>()> examine) {
+  CLI::App& verb =
+      add_verb("doctor", "Look for what keeps this host from working, and say what to do about it",
+               [this, examine = std::move(examine)] { return doctor(examine); });
+  add_json_flag(verb);
+}
+
+Ended Program::doctor(const std::function<std::vector<Finding>()>& examine) {
+  std::vector<Finding> findings = examine();
+  const auto list =
+      ask_checked(control::kListVerb, control::Json::object(), control::check_list_result);
+  if (list) {
+    findings.push_back({"daemon",
+                        Verdict::Ok,
+                        fmt::format("it answers, and has {} devices", list->at("devices").size()),
+                        {}});
+  } else {
+    findings.push_back({"daemon", Verdict::Failed, list.error().error.message, list.error().hint});
+  }
+  const std::string text = json_ ? json_text(findings_json(findings)) : findings_text(findings);
+  if (auto printed = print_result(text); !printed) return printed;
+  return exit_of(findings);
 }
 
 void Program::add_table_flags(CLI::App& verb) {
+  add_json_flag(verb);
+  add_style_flags(verb);
+}
+
+void Program::add_json_flag(CLI::App& verb) {
   verb.add_flag("--json", json_, "Print JSON; errors too, as {\"error\":{…}}");
+}
+
+void Program::add_style_flags(CLI::App& verb) {
   verb.add_flag("--noheaders", no_headers_, "Print no line with the columns' titles");
+  verb.add_option("-o,--output", columns_,
+                  "Columns to show: device,state; or beside the usual ones, and without some of "
+                  "them: +last_error,-io")
+      ->type_name("COLUMN,…");
+}
+
+/// Colours only where somebody sees them and has not refused them (no-color.org).
+TableStyle Program::style() const {
+  const char* const refused = std::getenv("NO_COLOR");
+  const char* const terminal = std::getenv("TERM");
+  const bool dumb = terminal == nullptr || std::string_view(terminal) == "dumb";
+  const bool colours =
+      ::isatty(STDOUT_FILENO) != 0 && !dumb && (refused == nullptr || *refused == '\0');
+  return {.headers = !no_headers_, .columns = columns_, .colours = colours};
 }
 
 void Program::add_timeout(CLI::App& verb, double fallback) {
@@ -170,7 +230,15 @@ control::Outcome Program::ask_once(const control::Request& request,
   auto client =
       control::Client::connect({name_, control_.value_or(default_socket_), default_socket_});
   if (!client) return std::unexpected(std::move(client.error()));
-  return client->call(request, timeout);
+  Progress progress(name_, request.verb, progress_);
+  return client->call(request, timeout, [&progress] { progress.show(); });
+}
+
+control::Outcome Program::peek(const std::string& verb, control::Json args) {
+  auto client =
+      control::Client::connect({name_, control_.value_or(default_socket_), default_socket_});
+  if (!client) return std::unexpected(std::move(client.error()));
+  return client->call({verb, std::move(args)}, std::chrono::seconds(1));
 }
 
 control::Outcome Program::ask_checked(const std::string& verb, control::Json args, Check check) {
@@ -184,7 +252,10 @@ control::Outcome Program::ask_checked(const std::string& verb, control::Json arg
 
 Ended Program::print_answer(const control::Outcome& answer, const MakeTable& table) const {
   if (!answer) return std::unexpected(answer.error());
-  return print_result(json_ ? json_text(*answer) : table(*answer, !no_headers_));
+  if (json_) return print_result(json_text(*answer));
+  const auto text = table(*answer, style());
+  if (!text) return usage_failure(text.error().message);
+  return print_result(*text);
 }
 
 control::Outcome Program::ask_stats() {
@@ -204,8 +275,9 @@ Ended Program::top() {
     auto now = ask_stats();
     if (!now) return std::unexpected(now.error());
     const auto end = std::chrono::steady_clock::now();
-    const std::string table = top_table(*before, *now, Seconds(end - begun).count(), !no_headers_);
-    if (auto printed = print_result((terminal ? kClearScreen : "") + table); !printed) {
+    const auto table = top_table(*before, *now, Seconds(end - begun).count(), style());
+    if (!table) return usage_failure(table.error().message);
+    if (auto printed = print_result((terminal ? kClearScreen : "") + *table); !printed) {
       return printed;
     }
     before = std::move(now);
@@ -215,11 +287,45 @@ Ended Program::top() {
   return 0;
 }
 
+Ended Program::events() {
+  using std::chrono::steady_clock;
+  control::EventsSeen seen;
+  auto lost = steady_clock::time_point();
+  for (std::uint64_t told = 0;;) {
+    const auto answer =
+        ask_checked(control::kEventsVerb, control::to_json(seen), control::check_events_result);
+    if (!answer) {
+      // A daemon that is started anew tells what there is then.
+      const bool first = seen.daemon.empty();
+      if (first || answer.error().exit != control::ExitCode::NoDaemon) {
+        return std::unexpected(answer.error());
+      }
+      if (lost == steady_clock::time_point()) lost = steady_clock::now();
+      if (steady_clock::now() - lost > kDaemonReturns) return std::unexpected(answer.error());
+      std::this_thread::sleep_for(kAskAgain);
+      continue;
+    }
+    lost = {};
+    seen = {.daemon = answer->at("daemon").get<std::string>(),
+            .after = answer->at("next").get<std::uint64_t>()};
+    if (const auto snapshot = answer->find("snapshot"); snapshot != answer->end()) {
+      const std::string text = json_ ? snapshot_line(*snapshot) : snapshot_text(*snapshot);
+      if (auto printed = print_result(text); !printed) return printed;
+    }
+    if (now_) return 0;
+    for (const control::Json& event : answer->at("events")) {
+      const std::string text = json_ ? event_line(event) : event_text(event);
+      if (auto printed = print_result(text); !printed) return printed;
+      if (++told == rounds_) return 0;
+    }
+  }
+}
+
 Ended Program::list(ListKind kind) {
   return print_answer(
       ask_checked(control::kListVerb, control::Json::object(), control::check_list_result),
-      [kind](const control::Json& result, bool headers) {
-        return list_table(result, kind, headers);
+      [kind](const control::Json& result, const TableStyle& style) {
+        return list_table(result, kind, style);
       });
 }
 
@@ -228,7 +334,7 @@ int Program::run(int argc, const char* const* argv) {
   const Ended ended = run_verb(argc, argv, verb);
   if (ended) return *ended;
   const control::Failure& failure = ended.error();
-  if (wants_json({argv, static_cast<std::size_t>(argc)})) {
+  if (asks_for_json({argv, static_cast<std::size_t>(argc)})) {
     // If stdout is gone, stderr and the exit code still tell.
     static_cast<void>(print(failure_json(failure)));
   }

@@ -13,8 +13,10 @@
 
 #include <CLI/CLI.hpp>
 
+#include "cli/doctor.h"
 #include "cli/list.h"
 #include "cli/reference.h"
+#include "cli/table.h"
 #include "common/control/messages.h"
 
 namespace rnbd::cli {
@@ -43,8 +45,19 @@ class Program {
   /// `stats [--json] [--noheaders]`, `top [--interval SECONDS] [-n COUNT]`.
   void add_stats();
 
-  /// Adds --json and --noheaders to a verb that prints a table.
+  /// `events [--json] [--now] [-n COUNT]`.
+  void add_events();
+
+  /// `doctor [--json]`: `examine` looks at what this program needs; whether the daemon answers is
+  /// found out before it.
+  void add_doctor(std::function<std::vector<Finding>()> examine);
+
+  /// Adds --json, --noheaders and --output to a verb that prints a table.
   void add_table_flags(CLI::App& verb);
+
+  /// Adds --json to a verb that prints something else; wants_json() then says whether it was given.
+  void add_json_flag(CLI::App& verb);
+  [[nodiscard]] bool wants_json() const { return json_; }
 
   /// Adds --timeout to `verb`, which otherwise waits for `fallback` seconds.
   void add_timeout(CLI::App& verb, double fallback);
@@ -53,12 +66,19 @@ class Program {
   /// nothing else: no output.
   control::Outcome ask(const std::string& verb, control::Json args);
 
+  /// What is said, on a terminal, while an answer is waited for; asked once a second.
+  void set_progress(std::function<std::string()> progress) { progress_ = std::move(progress); }
+
+  /// As ask(), but for a second at most, and without progress.
+  control::Outcome peek(const std::string& verb, control::Json args);
+
   /// As ask(), and the answer is what `check` wants it to be.
   using Check = Status (*)(const control::Json& result);
   control::Outcome ask_checked(const std::string& verb, control::Json args, Check check);
 
   /// Prints an answer as the table flags say: as JSON, or as `table` makes it.
-  using MakeTable = std::function<std::string(const control::Json& result, bool headers)>;
+  using MakeTable =
+      std::function<Result<std::string>(const control::Json& result, const TableStyle& style)>;
   Ended print_answer(const control::Outcome& answer, const MakeTable& table) const;
 
   /// --control, or nothing.
@@ -75,6 +95,10 @@ class Program {
   Ended config(const std::string& fallback, const Validate& validate);
   Ended stats();
   Ended top();
+  Ended events();
+  Ended doctor(const std::function<std::vector<Finding>()>& examine);
+  void add_style_flags(CLI::App& verb);
+  [[nodiscard]] TableStyle style() const;
   control::Outcome ask_stats();
   control::Outcome ask_once(const control::Request& request, std::chrono::milliseconds timeout);
   std::expected<void, control::Failure> check_all_understood(const CLI::App* verb) const;
@@ -88,6 +112,9 @@ class Program {
   std::map<const CLI::App*, double> timeouts_;
   bool json_ = false;
   bool no_headers_ = false;
+  std::string columns_;
+  bool now_ = false;
+  std::function<std::string()> progress_;
   std::vector<std::string> config_words_;
   double interval_ = 1;
   std::uint64_t rounds_ = 0;

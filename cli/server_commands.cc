@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <unistd.h>
 #include <vector>
 
 #include <fmt/format.h>
@@ -99,6 +100,32 @@ std::expected<DaemonOptions, control::Failure> daemon_options(
   return config_failure({EINVAL, *arguments.config_file + ": " + fits.error().message});
 }
 
+constexpr const char* kConfigFile = "/etc/rnbd/server.toml";
+
+std::vector<Finding> examine() {
+  std::vector<Finding> findings = examine_rdma("/");
+  std::ranges::move(examine_rivals("/"), std::back_inserter(findings));
+  DaemonArguments arguments;
+  if (::access(kConfigFile, F_OK) != 0) return findings;
+  arguments.config_file = kConfigFile;
+  const auto options = daemon_options(arguments, {});
+  if (!options) {
+    findings.push_back({"config", Verdict::Failed, options.error().error.message, {}});
+    return findings;
+  }
+  const std::string& path = options->dev_search_path;
+  const std::string fixed = path.substr(0, path.find('%'));
+  if (::access(fixed.c_str(), X_OK) == 0) {
+    findings.push_back({"config", Verdict::Ok, fmt::format("{} is exported", path), {}});
+  } else {
+    findings.push_back(
+        {"config", Verdict::Failed,
+         fmt::format("dev_search_path {} cannot be entered: {}", fixed, errno_name(errno)),
+         fmt::format("mkdir {}, or another dev_search_path in {}", fixed, kConfigFile)});
+  }
+  return findings;
+}
+
 class ServerCommands {
  public:
   using RunDaemon = std::function<int(const DaemonOptions&)>;
@@ -112,7 +139,9 @@ class ServerCommands {
     add_session();
     program_.add_stats();
     add_revalidate();
-    program_.add_config("/etc/rnbd/server.toml",
+    program_.add_events();
+    program_.add_doctor(examine);
+    program_.add_config(kConfigFile,
                         [](const std::string& file) -> std::expected<void, control::Failure> {
                           DaemonArguments arguments;
                           arguments.config_file = file;

@@ -99,7 +99,7 @@ Rates rates_of(const Json& before, const Json& now, double seconds) {
 
 }  // namespace
 
-std::string stats_table(const Json& result, bool headers) {
+Result<std::string> stats_table(const Json& result, const TableStyle& style) {
   Table table({{"DEVICE"},
                {"SESSION"},
                {"MAPPING PATH"},
@@ -122,10 +122,11 @@ std::string stats_table(const Json& result, bool headers) {
                    human_size(number(entry, "written_bytes")), below(write, 50), below(write, 99),
                    std::to_string(others(entry)), std::to_string(number(entry, "errors"))});
   }
-  return table.render(headers);
+  return table.render(style);
 }
 
-std::string top_table(const Json& before, const Json& now, double seconds, bool headers) {
+Result<std::string> top_table(const Json& before, const Json& now, double seconds,
+                              const TableStyle& style) {
   Table table({{"DEVICE"},
                {"SESSION"},
                {"MAPPING PATH"},
@@ -145,7 +146,7 @@ std::string top_table(const Json& before, const Json& now, double seconds, bool 
   std::ranges::sort(rows, {},
                     [](const Rates& row) { return std::pair(-row.operations, row.place); });
   for (Rates& row : rows) table.add_row(std::move(row.cells));
-  return table.render(headers);
+  return table.render(style);
 }
 
 std::string human_time(std::uint64_t ns) {

@@ -8,6 +8,8 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "cli/fields.h"
+#include "cli/output.h"
 #include "common/control/verbs.h"
 #include "common/host_name.h"
 #include "common/text_file.h"
@@ -15,11 +17,6 @@
 
 namespace rnbd::cli {
 namespace {
-
-std::string text_at(const control::Json& object, const char* name) {
-  const auto found = object.find(name);
-  return found != object.end() && found->is_string() ? found->get<std::string>() : std::string();
-}
 
 bool is_for(const client::TabEntry& entry, const MappedDevice& device) {
   return entry.session_name == device.session && entry.device_path == device.mapping_path;
@@ -53,7 +50,7 @@ std::vector<MappedDevice> mapped_devices(const control::Json& list) {
   std::vector<MappedDevice> devices;
   for (const control::Json& one : list.at("devices")) {
     devices.push_back(
-        {text_at(one, "device"), text_at(one, "session"), text_at(one, "mapping_path")});
+        {text_of(one, "device"), text_of(one, "session"), text_of(one, "mapping_path")});
   }
   return devices;
 }
@@ -123,11 +120,7 @@ std::expected<int, control::Failure> TabChanges::conclude() const {
       changes_, [](const TabChange& change) { return change.failure.has_value(); });
   if (failed == 0) return 0;
   if (changes_.size() == 1) return std::unexpected(*changes_.front().failure);
-  const bool all = static_cast<std::size_t>(failed) == changes_.size();
-  return std::unexpected(
-      control::Failure{{EIO, fmt::format("{} of {} steps failed", failed, changes_.size())},
-                       all ? control::ExitCode::Generic : control::ExitCode::Partial,
-                       {}});
+  return std::unexpected(steps_failure(static_cast<std::size_t>(failed), changes_.size()));
 }
 
 }  // namespace rnbd::cli

@@ -3,8 +3,11 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
+#include <cerrno>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "common/assert.h"
 #include "common/printable.h"
@@ -20,11 +23,32 @@ std::size_t width(std::string_view text) {
       text, [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
 }
 
-void append_cell(std::string& line, std::string_view cell, std::size_t columns, Align align) {
-  const std::string padding(columns - width(cell), ' ');
-  if (align == Align::Right) line += padding;
-  line += cell;
-  if (align == Align::Left) line += padding;
+std::string_view code_of(Colour colour) {
+  switch (colour) {
+    case Colour::None:
+      return {};
+    case Colour::Green:
+      return "\x1b[32m";
+    case Colour::Yellow:
+      return "\x1b[33m";
+    case Colour::Red:
+      return "\x1b[31m";
+  }
+  return {};
+}
+
+std::string painted(std::string_view cell, Colour colour) {
+  if (colour == Colour::None) return std::string(cell);
+  return fmt::format("{}{}\x1b[0m", code_of(colour), cell);
+}
+
+/// "MAPPING PATH" as users write it: "mapping_path".
+std::string key_of(std::string_view title) {
+  std::string key(title);
+  std::ranges::transform(key, key.begin(), [](unsigned char c) {
+    return c == ' ' ? '_' : static_cast<char>(std::tolower(c));
+  });
+  return key;
 }
 
 }  // namespace
@@ -35,29 +59,80 @@ void Table::add_row(std::vector<std::string> cells) {
   rows_.push_back(std::move(cells));
 }
 
-std::string Table::render(bool headers) const {
-  std::vector<std::vector<std::string>> lines;
-  if (headers) {
-    auto& titles = lines.emplace_back();
-    for (const Column& column : columns_) titles.push_back(column.title);
+Result<std::vector<std::size_t>> Table::chosen(const std::string& columns) const {
+  std::vector<std::size_t> chosen;
+  const bool changes = columns.empty() || columns.front() == '+' || columns.front() == '-';
+  for (std::size_t i = 0; changes && i < columns_.size(); ++i) {
+    if (columns_[i].usual) chosen.push_back(i);
   }
-  lines.insert(lines.end(), rows_.begin(), rows_.end());
+  std::vector<std::string> keys;
+  keys.reserve(columns_.size());
+  for (const Column& column : columns_) keys.push_back(key_of(column.title));
+  for (std::size_t at = 0; at < columns.size();) {
+    const std::size_t end = std::min(columns.find(',', at), columns.size());
+    std::string_view word = std::string_view(columns).substr(at, end - at);
+    at = end + 1;
+    const bool less = word.starts_with('-');
+    if (less || word.starts_with('+')) word.remove_prefix(1);
+    const auto found = std::ranges::find(keys, word);
+    if (found == keys.end()) {
+      return fail(EINVAL,
+                  fmt::format("there is no column '{}', but: {}", word, fmt::join(keys, ", ")));
+    }
+    const auto index = static_cast<std::size_t>(found - keys.begin());
+    std::erase(chosen, index);
+    if (!less) chosen.push_back(index);
+  }
+  return chosen;
+}
 
+std::string Table::line(const std::vector<std::string>& cells,
+                        const std::vector<std::size_t>& columns,
+                        const std::vector<std::size_t>& widths, bool colours) const {
+  std::string line;
+  for (const std::size_t i : columns) {
+    const Column& column = columns_[i];
+    const bool last = i == columns.back();
+    const std::string padding(widths[i] - width(cells[i]), ' ');
+    const bool paint = colours && column.colour != nullptr;
+    const std::string cell = paint ? painted(cells[i], column.colour(cells[i])) : cells[i];
+    if (column.align == Align::Right) line += padding;
+    line += cell;
+    if (last) continue;
+    if (column.align == Align::Left) line += padding;
+    line += kGap;
+  }
+  return line + '\n';
+}
+
+Result<std::string> Table::render(const TableStyle& style) const {
+  const auto columns = chosen(style.columns);
+  if (!columns) return fail(columns.error());
+  std::vector<std::string> titles;
   std::vector<std::size_t> widths(columns_.size(), 0);
-  for (const auto& cells : lines) {
-    for (std::size_t i = 0; i < cells.size(); ++i) widths[i] = std::max(widths[i], width(cells[i]));
+  for (std::size_t i = 0; i < columns_.size(); ++i) {
+    titles.push_back(columns_[i].title);
+    if (style.headers) widths[i] = width(titles[i]);
+    for (const auto& row : rows_) widths[i] = std::max(widths[i], width(row[i]));
   }
   std::string out;
-  for (const auto& cells : lines) {
-    std::string line;
-    for (std::size_t i = 0; i < cells.size(); ++i) {
-      if (i > 0) line += kGap;
-      append_cell(line, cells[i], widths[i], columns_[i].align);
-    }
-    line.erase(line.find_last_not_of(' ') + 1);
-    out += line + '\n';
-  }
+  if (style.headers) out += line(titles, *columns, widths, false);
+  for (const auto& row : rows_) out += line(row, *columns, widths, style.colours);
   return out;
+}
+
+Colour colour_of_state(std::string_view state) {
+  constexpr std::array<std::string_view, 3> kWell = {"open", "connected", "reachable"};
+  constexpr std::array<std::string_view, 5> kBad = {"failing", "closed", "disconnected", "lost",
+                                                    "unreachable"};
+  if (std::ranges::find(kWell, state) != kWell.end()) return Colour::Green;
+  if (std::ranges::find(kBad, state) != kBad.end()) return Colour::Red;
+  return state == "-" ? Colour::None : Colour::Yellow;
+}
+
+Colour colour_of_paths(std::string_view paths) {
+  if (!paths.contains('U')) return paths.contains('_') ? Colour::Red : Colour::None;
+  return paths.contains('_') ? Colour::Yellow : Colour::Green;
 }
 
 std::string human_size(std::uint64_t bytes) {

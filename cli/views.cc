@@ -9,24 +9,15 @@
 
 #include <fmt/format.h>
 
+#include "cli/fields.h"
 #include "cli/table.h"
+#include "common/control/verbs.h"
 #include "common/printable.h"
 
 namespace rnbd::cli {
 namespace {
 
 using control::Json;
-
-std::string text_of(const Json& object, const char* name) {
-  const auto found = object.find(name);
-  return found != object.end() && found->is_string() ? printable(found->get<std::string>())
-                                                     : std::string();
-}
-
-std::uint64_t number_of(const Json& object, const char* name) {
-  const auto found = object.find(name);
-  return found != object.end() && found->is_number_unsigned() ? found->get<std::uint64_t>() : 0;
-}
 
 std::vector<std::string> session_names(const Json& list, const Json& paths) {
   std::vector<std::string> names;
@@ -57,11 +48,11 @@ std::string path_line(const Json& path) {
   const bool up = text_of(path, "state") == "connected";
   std::string line = fmt::format("path {}  {} {}", text_of(path, "path"), text_of(path, "state"),
                                  human_age(number_of(path, "state_seconds")));
-  if (!up) return line + reason(path);
+  if (!up) return printable(line + reason(path));
   if (const std::uint64_t us = number_of(path, "latency_us"); us > 0) {
     line += fmt::format("  latency {}us", us);
   }
-  return line + fmt::format("  in flight {}", number_of(path, "in_flight"));
+  return printable(line + fmt::format("  in flight {}", number_of(path, "in_flight")));
 }
 
 std::string device_line(const Json& device) {
@@ -69,9 +60,10 @@ std::string device_line(const Json& device) {
   std::string line = fmt::format(
       "{}  {}  {} {}  {}", text_of(device, "device"), text_of(device, "mapping_path"),
       human_size(number_of(device, "size_bytes")), text_of(device, "access_mode"), state);
-  if (state == "open") return line;
-  return fmt::format("{} {}, {} waiting{}", line, human_age(number_of(device, "state_seconds")),
-                     number_of(device, "in_flight"), reason(device));
+  if (state == "open") return printable(line);
+  return printable(fmt::format("{} {}, {} waiting{}", line,
+                               human_age(number_of(device, "state_seconds")),
+                               number_of(device, "in_flight"), reason(device)));
 }
 
 /// Those objects of an array; nothing if it is none.
@@ -117,7 +109,7 @@ std::string tree_text(const Json& list, const Json& paths) {
     for (const Json* const device : of_session(list.at("devices"), session)) {
       lines.push_back(device_line(*device));
     }
-    text += fmt::format("{}  {}\n", session,
+    text += fmt::format("{}  {}\n", printable(session),
                         of_paths.empty() ? "-" : text_of(*of_paths.front(), "policy"));
     for (const std::string& line : lines) {
       text += fmt::format("{}─ {}\n", &line == &lines.back() ? "└" : "├", line);
@@ -153,6 +145,34 @@ Result<Json> find_object(const Json& list, const Json& paths, const std::string&
                                   found.size(), name));
 }
 
+Result<Json> parts_of(const Json& list, const Json& paths, const std::string& name) {
+  if (name.empty()) return Json{{"devices", list.at("devices")}, {"paths", paths.at("paths")}};
+  const auto found = find_object(list, paths, name);
+  if (!found) return fail(found.error());
+  Json parts = {{"devices", members(*found, "devices")}, {"paths", members(*found, "paths")}};
+  if (found->contains("device")) parts["devices"].push_back(*found);
+  if (found->contains("policy")) parts["paths"].push_back(*found);
+  return parts;
+}
+
+Json client_sessions(const Json& list, const Json& paths) {
+  Json sessions = Json::array();
+  for (const std::string& name : session_names(list, paths)) {
+    const auto devices = of_session(list.at("devices"), name);
+    Json session = {{"session", name}, {"policy", ""}, {"devices", devices.size()}};
+    std::uint64_t in_flight = 0;
+    for (const Json* const device : devices) in_flight += number_of(*device, "in_flight");
+    session["in_flight"] = in_flight;
+    session["paths"] = Json::array();
+    for (const Json* const path : of_session(paths.at("paths"), name)) {
+      session["policy"] = text_of(*path, "policy");
+      session["paths"].push_back(*path);
+    }
+    sessions.push_back(std::move(session));
+  }
+  return {{"schema_version", control::kSchemaVersion}, {"sessions", std::move(sessions)}};
+}
+
 std::string show_text(const Json& object) {
   std::string text;
   show_into(object, "", text);
@@ -160,30 +180,25 @@ std::string show_text(const Json& object) {
 }
 
 CheckResult check(const Json& list, const Json& paths, const std::string& name) {
-  Json object = {{"devices", list.at("devices")}, {"paths", paths.at("paths")}};
-  if (!name.empty()) {
-    const auto found = find_object(list, paths, name);
-    if (!found && found.error().code == EINVAL) {
-      return {Health::Failed, "UNKNOWN: " + found.error().message};
-    }
-    if (!found) return {Health::NotMapped, "NOT MAPPED: " + found.error().message};
-    object = {{"devices", members(*found, "devices")}, {"paths", members(*found, "paths")}};
-    if (found->contains("device")) object["devices"].push_back(*found);
-    if (found->contains("policy")) object["paths"].push_back(*found);
+  const auto parts = parts_of(list, paths, name);
+  if (!parts && parts.error().code == EINVAL) {
+    return {Health::Failed, "UNKNOWN: " + parts.error().message};
   }
-  for (const Json& device : object["devices"]) {
+  if (!parts) return {Health::NotMapped, "NOT MAPPED: " + parts.error().message};
+  const Json& object = *parts;
+  for (const Json& device : object.at("devices")) {
     if (text_of(device, "state") != "open")
       return {Health::Failed, "FAILED: " + device_line(device)};
   }
-  for (const Json& path : object["paths"]) {
+  for (const Json& path : object.at("paths")) {
     if (text_of(path, "state") != "connected") {
-      const bool alone = object["devices"].empty() && object["paths"].size() == 1;
+      const bool alone = object.at("devices").empty() && object.at("paths").size() == 1;
       return {alone ? Health::Failed : Health::Degraded,
               (alone ? "FAILED: " : "DEGRADED: ") + path_line(path)};
     }
   }
-  return {Health::Healthy, fmt::format("OK: {} devices, {} paths", object["devices"].size(),
-                                       object["paths"].size())};
+  return {Health::Healthy, fmt::format("OK: {} devices, {} paths", object.at("devices").size(),
+                                       object.at("paths").size())};
 }
 
 }  // namespace rnbd::cli

@@ -17,6 +17,14 @@ std::string tree_text(const control::Json& list, const control::Json& paths);
 Result<control::Json> find_object(const control::Json& list, const control::Json& paths,
                                   const std::string& name);
 
+/// {"devices":[…],"paths":[…]}: of the device, session or path that is called so, or of everything
+/// if `name` is empty. Errors: those of find_object().
+Result<control::Json> parts_of(const control::Json& list, const control::Json& paths,
+                               const std::string& name);
+
+/// {"schema_version":1,"sessions":[{"session","policy","devices","in_flight","paths":[…]},…]}
+control::Json client_sessions(const control::Json& list, const control::Json& paths);
+
 /// A field a line, "name: value"; what is inside of others indented.
 std::string show_text(const control::Json& object);
 

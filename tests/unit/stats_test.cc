@@ -64,7 +64,7 @@ TEST(Stats, AreATable) {
   DeviceStats slow = device("/dev/nbd1", 98, 0);
   slow.latencies.read.add(seconds(2));
   slow.latencies.read.add(seconds(2));
-  EXPECT_EQ(stats_table(list({device("/dev/nbd0", 10, 5), slow}), true),
+  EXPECT_EQ(*stats_table(list({device("/dev/nbd0", 10, 5), slow}), {}),
             "DEVICE     SESSION  MAPPING PATH  READS  READ  R P50  R P99  WRITES  WRITTEN  W P50  "
             "W P99  OTHERS  ERRORS\n"
             "/dev/nbd0  blya     vol1             10   40K  128us  128us       5      20K      -  "
@@ -76,7 +76,7 @@ TEST(Stats, AreATable) {
 TEST(Top, ShowsWhatWasDoneMeanwhileBusiestFirst) {
   const Json before = list({device("/dev/nbd0", 10, 5), device("/dev/nbd1", 0, 0)});
   const Json now = list({device("/dev/nbd0", 20, 5), device("/dev/nbd1", 100, 50)});
-  EXPECT_EQ(top_table(before, now, 2.0, true),
+  EXPECT_EQ(*top_table(before, now, 2.0, {}),
             "DEVICE     SESSION  MAPPING PATH  READS/S  READ/S  R LAT  WRITES/S  WRITTEN/S  W LAT  "
             "IN FLIGHT  ERRORS/S\n"
             "/dev/nbd1  blya     vol1               50    200K  100us        25       100K      -  "
@@ -88,15 +88,15 @@ TEST(Top, ShowsWhatWasDoneMeanwhileBusiestFirst) {
 TEST(Top, CountsFromZeroBehindAnUpgrade) {
   const Json before = list({device("/dev/nbd0", 1000, 0)});
   const Json now = list({device("/dev/nbd0", 10, 0)});
-  EXPECT_EQ(top_table(before, now, 1.0, false),
+  EXPECT_EQ(*top_table(before, now, 1.0, {.headers = false}),
             "/dev/nbd0  blya  vol1  10  40K  100us  0  0B  -  3  0\n");
 }
 
 TEST(Stats, ThatMakeNoSenseHarmNobody) {
   const Json odd = Json::parse(
       R"({"devices":[{"device":1,"reads":-1,"read_latency":{"count":5,"buckets":[null,"x"]}}]})");
-  EXPECT_EQ(top_table(odd, odd, 1.0, false), "-  -  -  0  0B  -  0  0B  -  0  0\n");
-  EXPECT_NE(stats_table(odd, false), "");
+  EXPECT_EQ(*top_table(odd, odd, 1.0, {.headers = false}), "-  -  -  0  0B  -  0  0B  -  0  0\n");
+  EXPECT_NE(*stats_table(odd, {.headers = false}), "");
 }
 
 TEST(HumanTime, HasAUnit) {

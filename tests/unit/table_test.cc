@@ -2,6 +2,8 @@
 // What the commands print.
 #include "cli/table.h"
 
+#include <cerrno>
+
 #include <gtest/gtest.h>
 
 #include "cli/list.h"
@@ -34,7 +36,7 @@ TEST(Table, AlignsTextLeftAndSizesRight) {
   Table table({{"NAME"}, {"SIZE", Align::Right}, {"LAST"}});
   table.add_row({"a", "1K", "x"});
   table.add_row({"longer", "1023.9M", ""});
-  EXPECT_EQ(table.render(true),
+  EXPECT_EQ(*table.render({}),
             "NAME       SIZE  LAST\n"
             "a            1K  x\n"
             "longer  1023.9M  -\n");
@@ -42,22 +44,67 @@ TEST(Table, AlignsTextLeftAndSizesRight) {
 
 TEST(Table, WithoutHeadersIsNoWiderThanItsCells) {
   Table table({{"NAME"}, {"SIZE", Align::Right}});
-  EXPECT_EQ(table.render(false), "");
+  EXPECT_EQ(*table.render({.headers = false}), "");
   table.add_row({"a", "1K"});
-  EXPECT_EQ(table.render(false), "a  1K\n");
+  EXPECT_EQ(*table.render({.headers = false}), "a  1K\n");
 }
 
 TEST(Table, CountsCharactersNotBytes) {
   Table table({{"NAME"}, {"X"}});
   table.add_row({"größe", "1"});
   table.add_row({"12345", "2"});
-  EXPECT_EQ(table.render(false), "größe  1\n12345  2\n");
+  EXPECT_EQ(*table.render({.headers = false}), "größe  1\n12345  2\n");
 }
 
 TEST(Table, LetsNoNameDriveTheTerminal) {
   Table table({{"NAME"}});
   table.add_row({"a\x1b[2Jb\nc\x7f\xc2\x9b"});
-  EXPECT_EQ(table.render(false), "a\\x1b[2Jb\\x0ac\\x7f\\x9b\n");
+  EXPECT_EQ(*table.render({.headers = false}), "a\\x1b[2Jb\\x0ac\\x7f\\x9b\n");
+}
+
+Table three_columns() {
+  Table table({{"NAME"}, {"MAPPING PATH"}, {"LAST ERROR", Align::Left, false}});
+  table.add_row({"a", "vol1", "none"});
+  return table;
+}
+
+TEST(Table, ShowsTheColumnsThatAreAskedFor) {
+  const Table table = three_columns();
+  const auto shown = [&](const char* columns) {
+    return *table.render({.headers = false, .columns = columns});
+  };
+  EXPECT_EQ(shown(""), "a  vol1\n");
+  EXPECT_EQ(shown("mapping_path,name"), "vol1  a\n");
+  EXPECT_EQ(shown("+last_error"), "a  vol1  none\n");
+  EXPECT_EQ(shown("+last_error,-name"), "vol1  none\n");
+  EXPECT_EQ(shown("-name"), "vol1\n");
+}
+
+TEST(Table, KnowsWhichColumnsThereAre) {
+  const auto shown = three_columns().render({.columns = "name,size"});
+  ASSERT_FALSE(shown);
+  EXPECT_EQ(shown.error().code, EINVAL);
+  EXPECT_EQ(shown.error().message,
+            "there is no column 'size', but: name, mapping_path, last_error");
+}
+
+TEST(Table, ColoursDoNotMoveColumns) {
+  Table table({{"STATE", Align::Left, true, colour_of_state}, {"NAME"}});
+  table.add_row({"open", "a"});
+  table.add_row({"queueing", "b"});
+  table.add_row({"closed", "c"});
+  EXPECT_EQ(*table.render({.headers = false, .colours = true}),
+            "\x1b[32mopen\x1b[0m      a\n"
+            "\x1b[33mqueueing\x1b[0m  b\n"
+            "\x1b[31mclosed\x1b[0m    c\n");
+  EXPECT_EQ(*table.render({.headers = false}), "open      a\nqueueing  b\nclosed    c\n");
+}
+
+TEST(Table, PathsAreRedWhenAllAreGone) {
+  EXPECT_EQ(colour_of_paths("UU"), Colour::Green);
+  EXPECT_EQ(colour_of_paths("U_"), Colour::Yellow);
+  EXPECT_EQ(colour_of_paths("__"), Colour::Red);
+  EXPECT_EQ(colour_of_paths("-"), Colour::None);
 }
 
 TEST(HumanSize, UsesPowersOf1024) {
@@ -72,7 +119,7 @@ TEST(HumanSize, UsesPowersOf1024) {
 }
 
 TEST(List, ShowsTheClientsDevices) {
-  EXPECT_EQ(list_table(two_devices(), ListKind::Client, true),
+  EXPECT_EQ(*list_table(two_devices(), ListKind::Client, {}),
             "DEVICE      SESSION         MAPPING PATH  STATE     MODE       IO       SIZE  PATHS  "
             "FOR  IN FLIGHT\n"
             "/dev/nbd0   blya            vol1          queueing  rw         blockio   10G  UU_    "
@@ -83,22 +130,23 @@ TEST(List, ShowsTheClientsDevices) {
 
 TEST(List, ShowsTheServersClientsToo) {
   EXPECT_EQ(
-      list_table(two_devices(), ListKind::Server, false),
+      *list_table(two_devices(), ListKind::Server, {.headers = false}),
       "/dev/nbd0   blya            vol1  queueing  rw         blockio   10G  UU_  -\n"
       "/dev/nbd12  a-long-session  v     closed    migration  fileio   512B  -    ip:10.0.0.2\n");
 }
 
 TEST(List, OfNothingIsItsTitles) {
   const auto nothing = control::list_result(control::Json::array());
-  EXPECT_EQ(list_table(nothing, ListKind::Client, true),
+  EXPECT_EQ(*list_table(nothing, ListKind::Client, {}),
             "DEVICE  SESSION  MAPPING PATH  STATE  MODE  IO  SIZE  PATHS  FOR  IN FLIGHT\n");
-  EXPECT_EQ(list_table(nothing, ListKind::Client, false), "");
+  EXPECT_EQ(*list_table(nothing, ListKind::Client, {.headers = false}), "");
 }
 
 TEST(List, ShowsAFieldThatMakesNoSenseAsMissing) {
   const auto odd = control::Json::parse(
       R"({"devices":[{"device":{"a":1},"session":null,"size_bytes":-1,"state":"open"}]})");
-  EXPECT_EQ(list_table(odd, ListKind::Client, false), "-  -  -  open  -  -  -  -  -  -\n");
+  EXPECT_EQ(*list_table(odd, ListKind::Client, {.headers = false}),
+            "-  -  -  open  -  -  -  -  -  -\n");
 }
 
 TEST(List, ShowsPaths) {
@@ -120,7 +168,7 @@ TEST(List, ShowsPaths) {
                                                       .reconnects = 2,
                                                       .failed_attempts = 1,
                                                       .last_error = "the link is down"}));
-  EXPECT_EQ(paths_table(control::paths_result(paths), true),
+  EXPECT_EQ(*paths_table(control::paths_result(paths), {}),
             "SESSION  PATH                     STATE      FOR  LATENCY  IN FLIGHT  FAILOVERS  "
             "RECONNECTS  LAST ERROR\n"
             "blya     ip:10.0.0.1              connected   2h     21us          3          0  "

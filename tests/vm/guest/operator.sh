@@ -7,7 +7,7 @@ set -euo pipefail
 source "$VM_LIB"
 source "$(dirname "$0")/pair.sh"
 
-as_promised() { "$(dirname "$0")/check_json" "$1" || vm_fail "that is not what docs/schema/$1.schema.json promises"; }
+as_promised() { "$(dirname "$0")/check_json" "$@" || vm_fail "that is not what docs/schema/${!#}.schema.json promises"; }
 field() { # NAME DEVICE: of `stats --json`
     python3 -c '
 import json, sys
@@ -92,6 +92,90 @@ rnbd-server session close blya
 came_back() { [[ $(reconnects) != "$were" ]] && well; }
 vm_wait_until 20 came_back
 expect_status 4 rnbd-server session close nobody
+
+vm_step "who follows the events misses none of it"
+rnbd-client events --json > "$RESULTS/client-events.json" &
+client_follower=$!
+rnbd-server events --json > "$RESULTS/server-events.json" &
+server_follower=$!
+follows() { [[ -s $RESULTS/client-events.json && -s $RESULTS/server-events.json ]]; }
+vm_wait_until 20 follows
+rnbd-client events --now
+rnbd-server events --now
+rnbd-client path drain blya 'ip:[fd09::1]'
+rnbd-client path remove blya 'ip:[fd09::1]'
+rnbd-client path add blya 'ip:[fd09::1]'
+other=$(rnbd-client map sessname=blya device_path=ram1 2> "$RESULTS/map.log") && vm_fail "mapped twice: $other"
+extra=$(rnbd-client map sessname=extra path=ip:10.9.0.1 device_path=ram1 access_mode=ro)
+rnbd-client unmap "$extra"
+told() { # FILE PATTERN…: these lines, in this order
+    python3 - "$@" << 'END'
+import re, sys
+lines = iter(open(sys.argv[1]))
+for pattern in sys.argv[2:]:
+    if not any(re.search(pattern, line) for line in lines):
+        sys.exit(f"{sys.argv[1]}: nothing like {pattern} where it should be")
+END
+}
+client_told() {
+    told "$RESULTS/client-events.json" '"snapshot".*/dev/nbd' '"path".*fd09.*draining' '"path".*fd09.*disconnected' \
+        '"path".*fd09.*removed' '"path".*fd09.*connected' "\"device\".*$extra.*open" "\"device\".*$extra.*unmapped" 2> "$RESULTS/told.log"
+}
+server_told() {
+    told "$RESULTS/server-events.json" '"snapshot"' '"path".*fd09.*lost' '"path".*fd09.*connected' '"session".*extra.*up' \
+        '"device".*ram1.*extra.*open' '"device".*ram1.*extra.*closed' '"session".*extra.*gone' 2> "$RESULTS/told.log"
+}
+vm_wait_until 20 client_told || vm_fail "$(cat "$RESULTS/told.log" "$RESULTS/client-events.json")"
+vm_wait_until 20 server_told || vm_fail "$(cat "$RESULTS/told.log" "$RESULTS/server-events.json")"
+kill "$client_follower" "$server_follower"
+as_promised --lines event < "$RESULTS/client-events.json"
+as_promised --lines event < "$RESULTS/server-events.json"
+
+vm_step "sessions, recovery, discovery, what is wrong with the host"
+rnbd-client session list
+rnbd-client session list --json | as_promised client-session-list
+rnbd-client list -o +last_error,-io,server_size
+rnbd-client discover 'path=ip:10.9.0.1' 'path=ip:[fd09::1]'
+rnbd-client discover server=ip:10.9.0.1 --json | as_promised discover
+expect_status 7 rnbd-client discover server=ip:10.9.0.1 dest_port=1299
+rnbd-client path disconnect blya 'ip:[fd09::1]'
+rnbd-client recover -n
+[[ $(rnbd-client recover) == 'path blya ip:[fd09::1]' ]] || vm_fail "recovered: $(rnbd-client tree)"
+vm_wait_until 20 well
+expect_status 0 rnbd-client remap "$node"
+expect_status 4 rnbd-client remap /dev/nbd9
+rnbd-client doctor
+rnbd-server doctor
+rnbd-client doctor --json | as_promised doctor
+
+vm_step "what a session does without a path can be changed while there is none"
+rnbd-client session set blya mpath_policy=round-robin
+[[ $(rnbd-client session list -o policy --noheaders) == round-robin ]] || vm_fail "$(rnbd-client session list)"
+rnbd-client path disconnect blya 'ip:[fd09::1]'
+rnbd-client path disconnect blya ip:10.9.0.1 --force
+dd if="$node" of=/dev/null bs=4k count=1 iflag=direct status=none 2> "$RESULTS/dd.log" &
+reader=$!
+waits() { [[ $(rnbd-client list --json | grep -c '"in_flight": [1-9]') -gt 0 ]]; }
+vm_wait_until 20 waits
+rnbd-client session set all on_no_path=fail-after:1
+status=0
+wait "$reader" || status=$?
+((status != 0)) || vm_fail "it was read without a path"
+expect_status 2 rnbd-client check "$node"
+rnbd-client session set all on_no_path=queue
+rnbd-client recover
+vm_wait_until 20 well
+dd if="$node" of=/dev/null bs=4k count=1 iflag=direct status=none
+
+vm_step "a device that the server would not have again is asked for"
+mv /dev/ram0 /dev/hidden
+rnbd-server session close blya
+closed() { [[ $(rnbd-client list -o state --noheaders | sort -u | xargs) == *closed* ]]; }
+vm_wait_until 20 closed
+expect_status 4 rnbd-client remap "$node"
+mv /dev/hidden /dev/ram0
+rnbd-client recover
+vm_wait_until 20 well
 
 vm_step "what it names no more is unmapped"
 : > /tmp/rnbdtab
