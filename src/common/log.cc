@@ -3,35 +3,19 @@
 
 #include <cstdlib>
 #include <memory>
-#include <string>
+#include <unistd.h>
+#include <utility>
 
 #include <spdlog/pattern_formatter.h>
 #include <spdlog/sinks/stdout_sinks.h>
 
+#include "common/journald.h"
 #include "common/printable.h"
 
 namespace rnbd::log {
 namespace {
 
-/// The "<N>" in front of a line by which journald takes its priority, sd-daemon(3).
-class JournalPriority final : public spdlog::custom_flag_formatter {
- public:
-  void format(const spdlog::details::log_msg& message, const std::tm&,
-              spdlog::memory_buf_t& out) override {
-    const char* prefix = "<6>";
-    if (message.level >= spdlog::level::err) {
-      prefix = "<3>";
-    } else if (message.level == spdlog::level::warn) {
-      prefix = "<4>";
-    } else if (message.level <= spdlog::level::debug) {
-      prefix = "<7>";
-    }
-    out.append(prefix, prefix + 3);
-  }
-  [[nodiscard]] std::unique_ptr<custom_flag_formatter> clone() const override {
-    return std::make_unique<JournalPriority>();
-  }
-};
+thread_local const About* innermost = nullptr;
 
 /// The message itself. Names in it may be a peer's: they must not end the line or begin another.
 class Message final : public spdlog::custom_flag_formatter {
@@ -46,17 +30,38 @@ class Message final : public spdlog::custom_flag_formatter {
   }
 };
 
+spdlog::sink_ptr make_sink() {
+  if (is_journal(std::getenv("JOURNAL_STREAM"), STDERR_FILENO)) {
+    return std::make_shared<JournaldSink>(kJournaldSocket);
+  }
+  auto formatter = std::make_unique<spdlog::pattern_formatter>();
+  formatter->add_flag<Message>('*').set_pattern("%Y-%m-%d %H:%M:%S.%e %l: %*");
+  auto sink = std::make_shared<spdlog::sinks::stderr_sink_mt>();
+  sink->set_formatter(std::move(formatter));
+  return sink;
+}
+
 }  // namespace
 
 void start(const std::string& level) {
-  auto logger = spdlog::stderr_logger_mt("rnbd");
-  auto formatter = std::make_unique<spdlog::pattern_formatter>();
-  formatter->add_flag<Message>('*').add_flag<JournalPriority>('?');
-  const bool to_journal = std::getenv("JOURNAL_STREAM") != nullptr;
-  formatter->set_pattern(to_journal ? "%?%*" : "%Y-%m-%d %H:%M:%S.%e %l: %*");
-  logger->set_formatter(std::move(formatter));
+  auto logger = std::make_shared<spdlog::logger>("rnbd", make_sink());
   logger->set_level(spdlog::level::from_str(level));
   spdlog::set_default_logger(std::move(logger));
+}
+
+About::About(std::string session, std::string device)
+    : session_(std::move(session)),
+      device_(std::move(device)),
+      outer_(std::exchange(innermost, this)) {}
+
+About::~About() { innermost = outer_; }
+
+std::string_view About::session() {
+  return innermost == nullptr ? std::string_view() : innermost->session_;
+}
+
+std::string_view About::device() {
+  return innermost == nullptr ? std::string_view() : innermost->device_;
 }
 
 }  // namespace rnbd::log

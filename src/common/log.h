@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Logging of both daemons: spdlog to stderr, one line an event, with the priority prefixes that
-// journald understands when it listens. Never on the data path.
+// Logging of both daemons: spdlog to stderr, one line an event, or to journald, with fields, where
+// stderr ends in the journal. Never on the data path.
 #pragma once
+
+#include <string>
+#include <string_view>
 
 #include <spdlog/spdlog.h>
 
@@ -12,8 +15,27 @@ using spdlog::error;
 using spdlog::info;
 using spdlog::warn;
 
-/// Sends the log to stderr at `level` ("debug", "info", "warning", "error"). Called once, by main.
-/// With the environment's JOURNAL_STREAM set, lines carry a priority instead of a time.
+/// Sends the log to stderr at `level` ("debug", "info", "warning", "error"); to journald if the
+/// environment's JOURNAL_STREAM says that stderr ends there. By main, before other threads come.
 void start(const std::string& level);
+
+/// What this thread's lines are about as long as it lives: the journal's fields RNBD_SESSION and
+/// RNBD_DEVICE. An empty name is no field.
+class About {
+ public:
+  explicit About(std::string session, std::string device = {});
+  ~About();
+  About(const About&) = delete;
+  About& operator=(const About&) = delete;
+
+  /// Of this thread; empty where nothing was said.
+  [[nodiscard]] static std::string_view session();
+  [[nodiscard]] static std::string_view device();
+
+ private:
+  const std::string session_;
+  const std::string device_;
+  const About* outer_;
+};
 
 }  // namespace rnbd::log
