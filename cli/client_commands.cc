@@ -21,6 +21,8 @@
 #include "cli/views.h"
 #include "common/control/sockets.h"
 #include "common/control/verbs.h"
+#include "common/metrics_address.h"
+#include "common/slow_io.h"
 #include "common/words.h"
 
 namespace rnbd::cli {
@@ -204,6 +206,11 @@ class ClientCommands {
                                        [this] { return daemon(); });
     verb.add_option("--log-level", options_.log_level, "How much to log [info]")
         ->type_name(fmt::format("{}", fmt::join(kLogLevels, "|")));
+    verb.add_option("--slow-io-ms", slow_io_ms_, "Log requests that take so long; 0 logs none [0]")
+        ->type_name("N");
+    verb.add_option("--metrics-listen", options_.metrics_listen,
+                    "Metrics for Prometheus: 127.0.0.1:PORT, [::1]:PORT or unix:/PATH [none]")
+        ->type_name("ADDRESS");
     verb.add_flag(
         "--supervise", options_.supervise,
         "Stay beside it, and when it dies start it again with its devices; systemd does so "
@@ -435,9 +442,11 @@ class ClientCommands {
   }
 
   Ended daemon() {
-    if (auto known = check_log_level(options_.log_level); !known) {
-      return usage_failure(known.error().message);
+    for (const Status& status : {check_log_level(options_.log_level), check_slow_io_ms(slow_io_ms_),
+                                 check_metrics_listen(options_.metrics_listen)}) {
+      if (!status) return usage_failure(status.error().message);
     }
+    options_.slow_io_ms = static_cast<std::uint32_t>(slow_io_ms_);
     options_.control_path = program_.control().value_or(options_.control_path);
     return run_daemon_(options_);
   }
@@ -460,6 +469,7 @@ class ClientCommands {
   std::vector<std::string> path_words_;
   control::PathArgs path_;
   std::string backend_file_;
+  std::int64_t slow_io_ms_ = 0;
   client::DaemonOptions options_;
 };
 

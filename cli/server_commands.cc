@@ -17,6 +17,8 @@
 #include "cli/program.h"
 #include "common/control/sockets.h"
 #include "common/control/verbs.h"
+#include "common/metrics_address.h"
+#include "common/slow_io.h"
 #include "common/words.h"
 #include "server/config_file.h"
 #include "server/daemon_options.h"
@@ -36,6 +38,8 @@ struct DaemonArguments {
   std::optional<std::string> always_invalidate;
   std::optional<std::int64_t> hb_interval_ms;
   std::optional<std::int64_t> hb_missed_max;
+  std::optional<std::int64_t> slow_io_ms;
+  std::optional<std::string> metrics_listen;
   std::optional<std::string> log_level;
 };
 
@@ -72,6 +76,8 @@ Status override_all(const DaemonArguments& arguments, const std::optional<std::s
         override_switch(arguments.always_invalidate, options.always_invalidate),
         override_with(arguments.hb_interval_ms, server::check_hb_interval, options.hb_interval_ms),
         override_with(arguments.hb_missed_max, server::check_hb_missed_max, options.hb_missed_max),
+        override_with(arguments.slow_io_ms, check_slow_io_ms, options.slow_io_ms),
+        override_with(arguments.metrics_listen, check_metrics_listen, options.metrics_listen),
         override_with(arguments.log_level, check_log_level, options.log_level)}) {
     if (!status) return status;
   }
@@ -181,6 +187,12 @@ class ServerCommands {
     verb.add_option("--hb-missed-max", arguments_.hb_missed_max,
                     "Unanswered ones after which a path is given up [5]")
         ->type_name("N");
+    verb.add_option("--slow-io-ms", arguments_.slow_io_ms,
+                    "Log requests that take so long; 0 logs none [0]")
+        ->type_name("N");
+    verb.add_option("--metrics-listen", arguments_.metrics_listen,
+                    "Metrics for Prometheus: 127.0.0.1:PORT, [::1]:PORT or unix:/PATH [none]")
+        ->type_name("ADDRESS");
     verb.add_option("--log-level", arguments_.log_level, "How much to log [info]")
         ->type_name(fmt::format("{}", fmt::join(kLogLevels, "|")));
   }

@@ -2,6 +2,7 @@
 #include "cli/stats.h"
 
 #include <algorithm>
+#include <cctype>
 #include <cstddef>
 #include <cstdint>
 #include <utility>
@@ -32,16 +33,66 @@ std::string text(const Json& object, const char* name) {
   return value.is_string() ? value.get<std::string>() : std::string();
 }
 
-/// What so many percent took less than; nothing if nothing was counted.
-std::string below(const Json& latency, std::uint64_t percent) {
-  const std::uint64_t count = number(latency, "count");
+/// A histogram, or several together.
+struct Latency {
+  std::uint64_t count = 0;
+  std::uint64_t sum_ns = 0;
+  std::vector<std::uint64_t> buckets;
+};
+
+void add(Latency& sum, const Json& latency) {
+  sum.count += number(latency, "count");
+  sum.sum_ns += number(latency, "sum_ns");
   const Json& buckets = member(latency, "buckets");
-  if (count == 0 || !buckets.is_array()) return {};
+  if (!buckets.is_array()) return;
+  sum.buckets.resize(std::max(sum.buckets.size(), buckets.size()));
+  for (std::size_t i = 0; i < buckets.size(); ++i) {
+    sum.buckets[i] += buckets[i].is_number_unsigned() ? buckets[i].get<std::uint64_t>() : 0;
+  }
+}
+
+Latency latency_of(const Json& latency) {
+  Latency one;
+  add(one, latency);
+  return one;
+}
+
+/// Of a stage, all kinds of requests together.
+Latency stage_of(const Json& entry, const std::string& stage) {
+  Latency all;
+  const Json& kinds = member(member(entry, "stages"), stage.c_str());
+  for (const char* kind : {"read", "write", "other"}) add(all, member(kinds, kind));
+  return all;
+}
+
+/// The stages that the devices have, as the daemon orders them.
+std::vector<std::string> stages_of(const Json& result) {
+  std::vector<std::string> names;
+  for (const Json& entry : result.at("devices")) {
+    const Json& stages = member(entry, "stages");
+    if (!stages.is_object()) continue;
+    for (const auto& [name, kinds] : stages.items()) {
+      if (std::ranges::find(names, name) == names.end()) names.push_back(name);
+    }
+  }
+  return names;
+}
+
+std::string title_of(std::string stage, const char* rest = "") {
+  for (char& letter : stage) {
+    letter = static_cast<char>(std::toupper(static_cast<unsigned char>(letter)));
+  }
+  return stage + rest;
+}
+
+/// What so many percent took less than; nothing if nothing was counted.
+std::string below(const Latency& latency, std::uint64_t percent) {
+  if (latency.count == 0 || latency.buckets.empty()) return {};
   std::uint64_t seen = 0;
   std::size_t bucket = 0;
-  for (const Json& one : buckets) {
-    seen += one.is_number_unsigned() ? one.get<std::uint64_t>() : 0;
-    if (seen * 100 >= count * percent) break;
+  for (const std::uint64_t one : latency.buckets) {
+    seen += one;
+    if (seen * 100 >= latency.count * percent) break;
     ++bucket;
   }
   return human_time(std::uint64_t{1000} << std::min<std::size_t>(bucket, 32));
@@ -64,10 +115,10 @@ const Json& same_device(const Json& list, const Json& entry) {
 }
 
 /// How much more it is now; a daemon that has begun anew counts from zero.
+std::uint64_t more(std::uint64_t then, std::uint64_t now) { return now >= then ? now - then : now; }
+
 std::uint64_t more(const Json& before, const Json& now, const char* name) {
-  const std::uint64_t then = number(before, name);
-  const std::uint64_t count = number(now, name);
-  return count >= then ? count - then : count;
+  return more(number(before, name), number(now, name));
 }
 
 struct Rates {
@@ -76,13 +127,17 @@ struct Rates {
   std::vector<std::string> cells;
 };
 
-std::string mean(const Json& before, const Json& now, const char* name) {
-  const std::uint64_t count = more(member(before, name), member(now, name), "count");
-  return count == 0 ? std::string()
-                    : human_time(more(member(before, name), member(now, name), "sum_ns") / count);
+std::string mean(const Latency& before, const Latency& now) {
+  const std::uint64_t count = more(before.count, now.count);
+  return count == 0 ? std::string() : human_time(more(before.sum_ns, now.sum_ns) / count);
 }
 
-Rates rates_of(const Json& before, const Json& now, double seconds) {
+std::string mean(const Json& before, const Json& now, const char* name) {
+  return mean(latency_of(member(before, name)), latency_of(member(now, name)));
+}
+
+Rates rates_of(const Json& before, const Json& now, const std::vector<std::string>& stages,
+               double seconds) {
   const auto rate = [&](const char* name) {
     return static_cast<double>(more(before, now, name)) / seconds;
   };
@@ -90,57 +145,85 @@ Rates rates_of(const Json& before, const Json& now, double seconds) {
   const auto bytes = [&](const char* name) {
     return human_size(static_cast<std::uint64_t>(rate(name)));
   };
-  return {.operations = rate("reads") + rate("writes"),
-          .cells = {text(now, "device"), text(now, "session"), text(now, "mapping_path"),
-                    count("reads"), bytes("read_bytes"), mean(before, now, "read_latency"),
-                    count("writes"), bytes("written_bytes"), mean(before, now, "write_latency"),
-                    std::to_string(number(now, "in_flight")), count("errors")}};
+  Rates rates{
+      .operations = rate("reads") + rate("writes"),
+      .cells = {text(now, "device"), text(now, "session"), text(now, "mapping_path"),
+                count("reads"), bytes("read_bytes"), mean(before, now, "read_latency"),
+                count("writes"), bytes("written_bytes"), mean(before, now, "write_latency")}};
+  for (const std::string& stage : stages) {
+    rates.cells.push_back(mean(stage_of(before, stage), stage_of(now, stage)));
+  }
+  rates.cells.push_back(std::to_string(number(now, "in_flight")));
+  rates.cells.push_back(count("errors"));
+  return rates;
+}
+
+std::vector<std::string> stats_row(const Json& entry, const std::vector<std::string>& stages) {
+  const Latency read = latency_of(member(entry, "read_latency"));
+  const Latency write = latency_of(member(entry, "write_latency"));
+  std::vector<std::string> row = {
+      text(entry, "device"),
+      text(entry, "session"),
+      text(entry, "mapping_path"),
+      std::to_string(number(entry, "reads")),
+      human_size(number(entry, "read_bytes")),
+      below(read, 50),
+      below(read, 99),
+      std::to_string(number(entry, "writes")),
+      human_size(number(entry, "written_bytes")),
+      below(write, 50),
+      below(write, 99),
+      std::to_string(others(entry)),
+  };
+  for (const std::string& stage : stages) row.push_back(below(stage_of(entry, stage), 99));
+  row.push_back(std::to_string(number(entry, "errors")));
+  return row;
 }
 
 }  // namespace
 
 Result<std::string> stats_table(const Json& result, const TableStyle& style) {
-  Table table({{"DEVICE"},
-               {"SESSION"},
-               {"MAPPING PATH"},
-               {"READS", Align::Right},
-               {"READ", Align::Right},
-               {"R P50", Align::Right},
-               {"R P99", Align::Right},
-               {"WRITES", Align::Right},
-               {"WRITTEN", Align::Right},
-               {"W P50", Align::Right},
-               {"W P99", Align::Right},
-               {"OTHERS", Align::Right},
-               {"ERRORS", Align::Right}});
-  for (const Json& entry : result.at("devices")) {
-    const Json& read = member(entry, "read_latency");
-    const Json& write = member(entry, "write_latency");
-    table.add_row({text(entry, "device"), text(entry, "session"), text(entry, "mapping_path"),
-                   std::to_string(number(entry, "reads")), human_size(number(entry, "read_bytes")),
-                   below(read, 50), below(read, 99), std::to_string(number(entry, "writes")),
-                   human_size(number(entry, "written_bytes")), below(write, 50), below(write, 99),
-                   std::to_string(others(entry)), std::to_string(number(entry, "errors"))});
+  const std::vector<std::string> stages = stages_of(result);
+  std::vector<Column> columns = {{"DEVICE"},
+                                 {"SESSION"},
+                                 {"MAPPING PATH"},
+                                 {"READS", Align::Right},
+                                 {"READ", Align::Right},
+                                 {"R P50", Align::Right},
+                                 {"R P99", Align::Right},
+                                 {"WRITES", Align::Right},
+                                 {"WRITTEN", Align::Right},
+                                 {"W P50", Align::Right},
+                                 {"W P99", Align::Right},
+                                 {"OTHERS", Align::Right}};
+  for (const std::string& stage : stages) {
+    columns.push_back({title_of(stage, " P99"), Align::Right});
   }
+  columns.push_back({"ERRORS", Align::Right});
+  Table table(std::move(columns));
+  for (const Json& entry : result.at("devices")) table.add_row(stats_row(entry, stages));
   return table.render(style);
 }
 
 Result<std::string> top_table(const Json& before, const Json& now, double seconds,
                               const TableStyle& style) {
-  Table table({{"DEVICE"},
-               {"SESSION"},
-               {"MAPPING PATH"},
-               {"READS/S", Align::Right},
-               {"READ/S", Align::Right},
-               {"R LAT", Align::Right},
-               {"WRITES/S", Align::Right},
-               {"WRITTEN/S", Align::Right},
-               {"W LAT", Align::Right},
-               {"IN FLIGHT", Align::Right},
-               {"ERRORS/S", Align::Right}});
+  const std::vector<std::string> stages = stages_of(now);
+  std::vector<Column> columns = {{"DEVICE"},
+                                 {"SESSION"},
+                                 {"MAPPING PATH"},
+                                 {"READS/S", Align::Right},
+                                 {"READ/S", Align::Right},
+                                 {"R LAT", Align::Right},
+                                 {"WRITES/S", Align::Right},
+                                 {"WRITTEN/S", Align::Right},
+                                 {"W LAT", Align::Right}};
+  for (const std::string& stage : stages) columns.push_back({title_of(stage), Align::Right});
+  columns.push_back({"IN FLIGHT", Align::Right});
+  columns.push_back({"ERRORS/S", Align::Right});
+  Table table(std::move(columns));
   std::vector<Rates> rows;
   for (const Json& entry : now.at("devices")) {
-    rows.push_back(rates_of(same_device(before, entry), entry, seconds));
+    rows.push_back(rates_of(same_device(before, entry), entry, stages, seconds));
     rows.back().place = rows.size();
   }
   std::ranges::sort(rows, {},

@@ -20,6 +20,7 @@ readonly build=(
     g++ cmake ninja-build pkg-config ccache git ca-certificates python3 dpkg-dev file
     librdmacm-dev libibverbs-dev libnl-3-dev libnl-genl-3-dev liburing-dev
     libboost1.81-dev libspdlog-dev libfmt-dev libcli11-dev nlohmann-json3-dev libtomlplusplus-dev
+    prometheus-cpp-dev python3-yaml
     libgtest-dev libgmock-dev libbenchmark-dev valgrind
 )
 readonly run=(ibverbs-providers iproute2 kmod mount util-linux e2fsprogs fio)

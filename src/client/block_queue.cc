@@ -45,6 +45,7 @@ BlockQueue::BlockQueue(WorkerContext& worker, rtrs::RequestChannel& channel, Uni
       shape_(config.shape),
       device_id_(config.device_id),
       max_data_(channel.max_io_size() - channel.max_io_size() % config.shape.block_size),
+      slow_io_(config.slow_io),
       requests_(config.max_requests),
       pieces_(config.permit_ids),
       permits_(channel.max_permits()) {

@@ -19,6 +19,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -45,11 +46,27 @@ struct BlockQueueCounters {
   std::uint64_t written_bytes = 0;
   std::uint64_t errors = 0;  ///< requests answered with an error
   std::uint64_t permit_waits = 0;
-  IoLatencies latencies;        ///< from a request's header to its answer
+  IoLatencies latencies;  ///< from a request's header to its answer
+  /// Of those that the server has answered: until the first byte was handed to a path, and from
+  /// then on. Together they are `latencies`.
+  IoLatencies queue_latencies;
+  IoLatencies wire_latencies;
   std::uint32_t in_flight = 0;  ///< taken from the kernel and not yet answered
   bool waiting = false;         ///< for permits, at the moment
 
   BlockQueueCounters& operator+=(const BlockQueueCounters& other);
+};
+
+/// A request that took long, when it was answered.
+struct SlowRequest {
+  IoKind kind{};
+  std::uint64_t offset = 0;  ///< bytes
+  std::uint32_t length = 0;  ///< bytes
+  int error = 0;             ///< it was answered with
+  Duration taken{};
+  Duration queued{};  ///< before it was handed to a path
+  /// Number of the path that brought the answer; none if the server did not answer it.
+  std::optional<std::uint8_t> path;
 };
 
 class BlockQueue;
@@ -63,6 +80,8 @@ class BlockQueueEvents {
   /// The socket is finished (EPIPE: the kernel closed it; EPROTO: it sent nonsense). What was in
   /// flight is given up. Told once.
   virtual void on_socket_ended(BlockQueue& queue, const Error& error) = 0;
+  /// A request took Config::slow_io or longer.
+  virtual void on_slow_request(const SlowRequest& request) { static_cast<void>(request); }
 };
 
 class BlockQueue final : public Pollable,
@@ -77,6 +96,7 @@ class BlockQueue final : public Pollable,
     /// Requests taken from the kernel at one time. It has 128 tags for each socket, and more to
     /// send on this one when others have died.
     std::uint32_t max_requests = 256;
+    Duration slow_io = Duration::max();  ///< from when on a request is told of
 
     [[nodiscard]] JournalShape journal_shape() const { return {max_requests, permit_ids}; }
   };
@@ -163,6 +183,8 @@ class BlockQueue final : public Pollable,
     std::uint32_t in_flight = 0;        ///< pieces
     std::uint16_t first_piece = kNone;  ///< READ: its permits, in the order of the data
     TimePoint begun;                    ///< when its header was taken; of a predecessor's: never
+    TimePoint sent = kNever;            ///< the first of its pieces that were answered
+    std::uint8_t path = 0;              ///< of the last one that was answered
   };
 
   /// What there is to know about a permit while it is ours; its number is the index.
@@ -205,6 +227,8 @@ class BlockQueue final : public Pollable,
   void on_reply_taken(std::uint32_t slot) override;
   void finish(std::uint16_t slot);
   void count(const Request& request);
+  void time(const Request& request, LatencyHistogram IoLatencies::* kind);
+  void tell_slow(const Request& request, Duration taken);
   void release(rtrs::PermitId permit);
   void release_read(Request& request);
   void free_slot(std::uint16_t slot);
@@ -221,6 +245,7 @@ class BlockQueue final : public Pollable,
   DeviceShape shape_;
   std::uint32_t device_id_;
   std::uint32_t max_data_;  ///< of one piece
+  const Duration slow_io_;
 
   std::vector<Request> requests_;
   std::vector<std::uint16_t> free_slots_;

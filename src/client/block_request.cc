@@ -75,6 +75,9 @@ void BlockQueue::on_request_done(PermitId permit, int error) {
   Request& request = requests_[slot];
   piece.in_flight = false;
   --request.in_flight;
+  const rtrs::RequestTrip trip = channel_.trip(permit);
+  request.sent = std::min(request.sent, trip.sent);
+  request.path = trip.path;
   if (error != 0) fail(slot, error);
   switch (request.kind) {
     case IoKind::Read:  // its permits stay: the reply is sent from their buffers
@@ -128,18 +131,17 @@ void BlockQueue::finish(std::uint16_t slot) {
 void BlockQueue::count(const Request& request) {
   const std::uint64_t bytes = request.error == 0 ? request.length : 0;
   if (request.error != 0) ++counters_.errors;
-  IoLatencies& latencies = counters_.latencies;
-  LatencyHistogram* latency = &latencies.other;
+  LatencyHistogram IoLatencies::* kind = &IoLatencies::other;
   switch (request.kind) {
     case IoKind::Read:
       ++counters_.reads;
       counters_.read_bytes += bytes;
-      latency = &latencies.read;
+      kind = &IoLatencies::read;
       break;
     case IoKind::Write:
       ++counters_.writes;
       counters_.written_bytes += bytes;
-      latency = &latencies.write;
+      kind = &IoLatencies::write;
       break;
     case IoKind::Flush:
       ++counters_.flushes;
@@ -153,7 +155,32 @@ void BlockQueue::count(const Request& request) {
       break;
   }
   // Nobody knows when what a predecessor has left began.
-  if (request.begun != TimePoint{}) latency->add(worker_.now() - request.begun);
+  if (request.begun != TimePoint{}) time(request, kind);
+}
+
+void BlockQueue::time(const Request& request, LatencyHistogram IoLatencies::* kind) {
+  const TimePoint now = worker_.now();
+  const Duration taken = now - request.begun;
+  (counters_.latencies.*kind).add(taken);
+  if (request.sent != kNever) {
+    (counters_.queue_latencies.*kind).add(request.sent - request.begun);
+    (counters_.wire_latencies.*kind).add(now - request.sent);
+  }
+  if (taken >= slow_io_) tell_slow(request, taken);
+}
+
+void BlockQueue::tell_slow(const Request& request, Duration taken) {
+  SlowRequest slow{.kind = request.kind,
+                   .offset = request.offset,
+                   .length = request.length,
+                   .error = request.error,
+                   .taken = taken,
+                   .queued = taken};
+  if (request.sent != kNever) {
+    slow.queued = request.sent - request.begun;
+    slow.path = request.path;
+  }
+  events_.on_slow_request(slow);
 }
 
 BlockQueueCounters& BlockQueueCounters::operator+=(const BlockQueueCounters& other) {
@@ -167,6 +194,8 @@ BlockQueueCounters& BlockQueueCounters::operator+=(const BlockQueueCounters& oth
   errors += other.errors;
   permit_waits += other.permit_waits;
   latencies += other.latencies;
+  queue_latencies += other.queue_latencies;
+  wire_latencies += other.wire_latencies;
   in_flight += other.in_flight;
   waiting |= other.waiting;
   return *this;

@@ -21,6 +21,7 @@ void BlockQueue::resume() {
   for (std::uint16_t slot = 0; slot < requests_.size(); ++slot) {
     if (!is_used(slot)) continue;
     requests_[slot] = begin_request(to_request(journal_.header(slot)));
+    requests_[slot].begun = {};
     const bool told = recovered_.half_sent && recovered_.half_sent->slot == slot;
     if (const int error = journal_.error(slot); told || error != 0) requests_[slot].error = error;
     journal_.set_error(slot, requests_[slot].error);

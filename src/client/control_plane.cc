@@ -9,7 +9,6 @@
 #include "client/path_control.h"
 #include "common/assert.h"
 #include "common/control/verbs.h"
-#include "common/countdown.h"
 #include "common/host_name.h"
 #include "common/log.h"
 
@@ -18,20 +17,6 @@ namespace {
 
 /// How long flushing may take when the daemon stops.
 constexpr std::chrono::seconds kStopPatience{20};
-
-void fill(control::DeviceStats& stats, const BlockQueueCounters& counted) {
-  stats.reads = counted.reads;
-  stats.read_bytes = counted.read_bytes;
-  stats.writes = counted.writes;
-  stats.written_bytes = counted.written_bytes;
-  stats.flushes = counted.flushes;
-  stats.discards = counted.discards;
-  stats.write_zeroes = counted.zeroes;
-  stats.errors = counted.errors;
-  stats.in_flight = counted.in_flight;
-  stats.permit_waits = counted.permit_waits;
-  stats.latencies = counted.latencies;
-}
 
 Error not_mapped(const std::string& node) {
   return {ENOENT, fmt::format("{} is not mapped by this daemon", node)};
@@ -48,6 +33,7 @@ ControlPlane::ControlPlane(Ground ground, std::function<void()> leave)
       keeper_(ground.keeper),
       random_(std::move(ground.random)),
       workers_(std::move(ground.workers)),
+      slow_io_(ground.slow_io),
       leave_(std::move(leave)),
       events_(control_, [this] { return snapshot(); }) {
   fabric_.on_link_up([this] {
@@ -102,8 +88,8 @@ void ControlPlane::map(const control::Json& args, control::Reply reply) {
   if (!session) return reply(fail(session.error()));
   Device::Events& events = *this;
   devices_.push_back(std::make_unique<Device>(**session, control_, nbd_, keeper_,
-                                              fmt::format("d{}", ++last_number_), *request, events,
-                                              events_));
+                                              fmt::format("d{}", ++last_number_), *request,
+                                              slow_io_, events, events_));
   Device& device = *devices_.back();
   device.map([this, &device, reply = std::move(reply)](Result<std::string> node) mutable {
     if (!node) {
@@ -187,33 +173,6 @@ void ControlPlane::unmap(const control::Json& args, control::Reply reply) {
       reply(fail(status.error()));
     }
   });
-}
-
-void ControlPlane::stats(control::Reply reply) {
-  // In the order of `list`, whichever device answers first.
-  const auto entries = std::make_shared<std::vector<control::DeviceStats>>();
-  std::vector<Device*> devices;
-  for (const auto& device : devices_) {
-    if (device->node().empty()) continue;
-    devices.push_back(device.get());
-    entries->push_back({.device = device->node(),
-                        .session = device->request().session_name,
-                        .mapping_path = device->request().device_path});
-  }
-  const Countdown one_done(devices.size() + 1,
-                           [entries, reply = std::make_shared<control::Reply>(std::move(reply))] {
-                             control::Json list = control::Json::array();
-                             for (const control::DeviceStats& entry : *entries)
-                               list.push_back(control::to_json(entry));
-                             (*reply)(control::list_result(std::move(list)));
-                           });
-  for (std::size_t i = 0; i < devices.size(); ++i) {
-    devices[i]->count([entries, i, one_done](const BlockQueueCounters& counted) {
-      fill((*entries)[i], counted);
-      one_done();
-    });
-  }
-  one_done();
 }
 
 void ControlPlane::resize(const control::Json& args, control::Reply reply) {

@@ -14,6 +14,7 @@
 #include "client/discovery.h"
 #include "client/left_behind.h"
 #include "client/map_words.h"
+#include "client/metrics.h"
 #include "client/nbd_driver.h"
 #include "client/random.h"
 #include "client/rnbd_session.h"
@@ -32,6 +33,7 @@ struct Ground {
   DescriptorKeeper& keeper;
   RandomSource random;
   std::vector<WorkerContext*> workers;
+  Duration slow_io = Duration::max();  ///< requests that take so long are logged
 };
 
 class ControlPlane final : private Device::Events {
@@ -54,6 +56,9 @@ class ControlPlane final : private Device::Events {
   /// `done`.
   void stop(Executor::Task done);
 
+  /// What there is to tell, for metrics.
+  void observe(std::move_only_function<void(Observation)> done);
+
  private:
   void map(const control::Json& args, control::Reply reply);
   void unmap(const control::Json& args, control::Reply reply);
@@ -63,6 +68,8 @@ class ControlPlane final : private Device::Events {
   void set(const control::Json& args, control::Reply reply);
   void discover(const control::Json& args, control::Reply reply);
   [[nodiscard]] control::Json snapshot() const;
+  using Counted = std::move_only_function<void(std::vector<control::DeviceStats>)>;
+  void count(Counted done);
   [[nodiscard]] control::Json list() const;
   void paths(const control::Json& args, control::Reply reply) const;
   void path(const control::Json& args, control::Reply reply);
@@ -95,6 +102,7 @@ class ControlPlane final : private Device::Events {
   DescriptorKeeper& keeper_;
   RandomSource random_;
   std::vector<WorkerContext*> workers_;
+  const Duration slow_io_;
   std::function<void()> leave_;
   unsigned last_number_ = 0;  ///< in the names of what is kept
   control::EventLog events_;

@@ -95,7 +95,7 @@ void ControlPlane::resume_session(std::vector<LeftDevice> devices, UniqueFd memo
 Status ControlPlane::resume_device(RnbdSession& session, LeftDevice& left) {
   Device::Events& events = *this;
   auto device = std::make_unique<Device>(session, control_, nbd_, keeper_, left.name,
-                                         left.record.request, events, events_);
+                                         left.record.request, slow_io_, events, events_);
   Status resumed = device->resume(std::move(left.file), left.record, std::move(left.sockets));
   if (resumed) devices_.push_back(std::move(device));
   return resumed;

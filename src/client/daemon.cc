@@ -18,6 +18,8 @@
 #include "common/control/exit_codes.h"
 #include "common/control/server.h"
 #include "common/log.h"
+#include "common/metrics/metrics_server.h"
+#include "common/slow_io.h"
 #include "transport/verbs/fabric.h"
 #include "transport/worker_pool.h"
 
@@ -83,13 +85,19 @@ Status serve(const DaemonOptions& options, Notifier& notifier) {
                       .nbd = nbd,
                       .keeper = *store,
                       .random = kernel_random,
-                      .workers = pool->contexts()},
+                      .workers = pool->contexts(),
+                      .slow_io = slow_io_limit(options.slow_io_ms)},
                      [&] { leave(); });
   leave = [&plane] { leave_to_successor(plane); };
   control::ControlServer commands(loop.io());
   if (Status resumed = plane.resume(); !resumed) return resumed;
   plane.serve(commands);
   if (Status listening = commands.listen(options.control_path); !listening) return listening;
+
+  metrics::MetricsServer metrics(loop.io(), [&plane](std::function<void(std::string)> done) {
+    plane.observe([done = std::move(done)](const Observation& seen) { done(metrics_page(seen)); });
+  });
+  if (Status listening = metrics.listen(options.metrics_listen); !listening) return listening;
 
   log::info("ready on {} with {} workers", options.control_path, pool->size());
   watch_hand_over(loop, *store, leave);

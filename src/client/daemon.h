@@ -3,6 +3,7 @@
 // thread.
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 #include "common/control/sockets.h"
@@ -12,6 +13,8 @@ namespace rnbd::client {
 struct DaemonOptions {
   std::string control_path = control::kClientSocket;  ///< Unix socket to take commands on
   std::string log_level = "info";                     ///< one of kLogLevels (common/words.h)
+  std::uint32_t slow_io_ms = 0;  ///< requests that take so long are logged; 0: none
+  std::string metrics_listen;    ///< as parse_metrics_address() has it; empty: nowhere
   /// Keep the daemon's devices when it dies, and start it again: a process of its own stays for
   /// that, as systemd does.
   bool supervise = false;

@@ -83,16 +83,18 @@ Status check_same_device(const wire::OpenResponse& before, const wire::OpenRespo
 }
 
 Device::Device(RnbdSession& session, ControlContext& control, NbdDriver& nbd,
-               DescriptorKeeper& keeper, std::string name, MapRequest request, Events& events,
-               control::EventLog& log)
+               DescriptorKeeper& keeper, std::string name, MapRequest request, Duration slow_io,
+               Events& events, control::EventLog& log)
     : session_(session),
       control_(control),
       nbd_(nbd),
       keeper_(keeper),
       name_(std::move(name)),
       request_(std::move(request)),
+      slow_io_(slow_io),
       events_(events),
-      log_(log) {}
+      log_(log),
+      slow_(control) {}
 
 std::string Device::node() const {
   return state_ == DeviceState::Open || state_ == DeviceState::Detaching
@@ -169,8 +171,10 @@ Result<std::vector<UniqueFd>> Device::prepare(const DeviceShape& shape) {
 }
 
 BlockQueue::Config Device::queue_config(const DeviceShape& shape) const {
-  return {
-      .shape = shape, .device_id = opened_.device_id, .permit_ids = session_.rtrs().queue_depth()};
+  return {.shape = shape,
+          .device_id = opened_.device_id,
+          .permit_ids = session_.rtrs().queue_depth(),
+          .slow_io = slow_io_};
 }
 
 Status Device::keep_record() {
@@ -212,6 +216,7 @@ Status Device::resume(DeviceFile file, const DeviceRecord& record, std::vector<U
   session_.add(*this);
   set_service(Service::Queueing);
   queues_->start();
+  const log::About about(session_.name(), node());
   log::info("{} of session {} goes on as {}", request_.device_path, session_.name(), node());
   return {};
 }
@@ -272,6 +277,7 @@ void Device::on_attached(Result<std::uint32_t> index, Mapped done) {
     });
     return;
   }
+  const log::About about(session_.name(), node());
   log::info("{} of session {} is {}", request_.device_path, session_.name(), node());
   tell(name_of(service_));
   done(node());
@@ -326,6 +332,7 @@ void Device::detach(bool force, Unmapped done) {
 void Device::on_detached(Status detached, Unmapped done) {
   if (detached) {
     take_apart([this, done = std::move(done)]() mutable {
+      const log::About about(session_.name(), node());
       log::info("/dev/nbd{} is unmapped", *index_);
       done({});
       for (Unmapped& forced : std::exchange(forcing_, {})) forced({});
@@ -406,6 +413,7 @@ void Device::on_socket_ended(BlockQueue&, const Error& error) {
       last_error_ = error.message;
     }
     if (state_ != DeviceState::Open) return;  // we are taking it apart ourselves
+    const log::About about(session_.name(), node());
     log::warn("{} was disconnected by somebody else: {}", node(), error.message);
     unmap(true, [](const Status&) {});
   });

@@ -19,6 +19,7 @@
 #include "client/rnbd_session.h"
 #include "common/control/event_log.h"
 #include "common/control/verbs.h"
+#include "common/slow_io.h"
 
 namespace rnbd::client {
 
@@ -41,9 +42,11 @@ class Device final : public SessionDevice, private BlockQueueEvents {
     virtual void on_device_gone(Device& device) = 0;
   };
 
-  /// `name`: under which `keeper` keeps what a successor needs.
+  /// `name`: under which `keeper` keeps what a successor needs. Requests that take `slow_io` or
+  /// longer are logged.
   Device(RnbdSession& session, ControlContext& control, NbdDriver& nbd, DescriptorKeeper& keeper,
-         std::string name, MapRequest request, Events& events, control::EventLog& log);
+         std::string name, MapRequest request, Duration slow_io, Events& events,
+         control::EventLog& log);
 
   /// Answers with the node. On an error everything has been undone, and on_device_gone follows.
   void map(std::move_only_function<void(Result<std::string>)> done);
@@ -135,7 +138,9 @@ class Device final : public SessionDevice, private BlockQueueEvents {
   // Workers' threads.
   void on_disconnect_request(BlockQueue& queue) override;
   void on_socket_ended(BlockQueue& queue, const Error& error) override;
+  void on_slow_request(const SlowRequest& request) override;
 
+  void log_slow(const SlowRequest& request);
   [[nodiscard]] NbdDeviceConfig nbd_config() const;
   [[nodiscard]] std::uint32_t max_request() const;
 
@@ -145,6 +150,7 @@ class Device final : public SessionDevice, private BlockQueueEvents {
   DescriptorKeeper& keeper_;
   const std::string name_;
   MapRequest request_;
+  const Duration slow_io_;
   Events& events_;
   control::EventLog& log_;
 
@@ -172,6 +178,7 @@ class Device final : public SessionDevice, private BlockQueueEvents {
   TimePoint since_ = Clock::now();
   std::unique_ptr<ControlContext::Timer> patience_;  ///< while queueing
   std::string last_error_;
+  SlowIoLog slow_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>();  ///< for answers that may come too late
 };
 

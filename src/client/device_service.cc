@@ -44,6 +44,7 @@ void Device::set_service(Service service) {
   if (service == Service::Queueing) {
     begin_patience(Duration::zero());
   } else if (service == Service::Failing && serving) {
+    const log::About about(session_.name(), node());
     log::error("{} ({}): no path for {} s; its I/O fails until there is one", node(),
                request_.device_path, request_.fail_after->count());
     queues_->fail_all([] {});
@@ -114,6 +115,7 @@ void Device::on_reopened(const Result<wire::OpenResponse>& response, Executor::T
   if (shape) {
     if (Status same = check_same_device(opened_, *response); !same) shape = fail(same.error());
   }
+  const log::About about(session_.name(), node());
   if (!shape) {
     if (response) session_.close_device(response->device_id, [] {});
     last_error_ = describe(shape.error());

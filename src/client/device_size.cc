@@ -120,6 +120,7 @@ void Device::tell_kernel(std::uint64_t sectors) {
         if (alive.expired()) return;
         changing_to_ = 0;
         telling_kernel_ = false;
+        const log::About about(session_.name(), node());
         if (!told) {
           last_error_ = describe(told.error());
           log::error("{} cannot be given {} bytes: {}", backend_of(request_), size, last_error_);

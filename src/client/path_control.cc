@@ -112,23 +112,30 @@ rtrs::PathSpec make_path(const PathSpec& words, std::uint16_t port, const Random
           .uuid = random_value<rtrs::Uuid>(random)};
 }
 
-void list_paths(RnbdSession& session, control::Json& entries) {
+std::vector<control::PathEntry> path_entries(RnbdSession& session) {
+  std::vector<control::PathEntry> entries;
   for (const auto& path : session.rtrs().paths()) {
     if (path->ending()) continue;
-    entries.push_back(
-        control::to_json(control::PathEntry{.session = session.name(),
-                                            .path = text_of(path->spec().route),
-                                            .state = std::string(state_name(*path)),
-                                            .state_seconds = seconds_since(session.since(*path)),
-                                            .policy = std::string(name_of(session.rtrs().policy())),
-                                            .local_address = path->local_address(),
-                                            .peer_address = path->peer_address(),
-                                            .latency_us = path->stats().latency_ns / 1000,
-                                            .in_flight = session.rtrs().in_flight(*path),
-                                            .failovers = path->stats().failovers,
-                                            .reconnects = path->reconnects(),
-                                            .failed_attempts = path->failed_attempts(),
-                                            .last_error = path->last_error()}));
+    entries.push_back({.session = session.name(),
+                       .path = text_of(path->spec().route),
+                       .state = std::string(state_name(*path)),
+                       .state_seconds = seconds_since(session.since(*path)),
+                       .policy = std::string(name_of(session.rtrs().policy())),
+                       .local_address = path->local_address(),
+                       .peer_address = path->peer_address(),
+                       .latency_us = path->stats().latency_ns / 1000,
+                       .in_flight = session.rtrs().in_flight(*path),
+                       .failovers = path->stats().failovers,
+                       .reconnects = path->reconnects(),
+                       .failed_attempts = path->failed_attempts(),
+                       .last_error = path->last_error()});
+  }
+  return entries;
+}
+
+void list_paths(RnbdSession& session, control::Json& entries) {
+  for (const control::PathEntry& entry : path_entries(session)) {
+    entries.push_back(control::to_json(entry));
   }
 }
 

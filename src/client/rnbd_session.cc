@@ -65,6 +65,7 @@ void RnbdSession::on_hello(int error, std::span<const std::byte> answer) {
     return;
   }
   const auto info = load<wire::SessionInfo>(answer);
+  const log::About about(name());
   log::info("session {}: connected to {}, RNBD version {}", name(), session_.peer_address(),
             info.version);
   close_stale();
@@ -100,6 +101,7 @@ void RnbdSession::on_session_down(const Error& error, bool will_retry) {
   ready_ = false;
   stale_ids_.merge(open_ids_);
   open_ids_.clear();
+  const log::About about(name());
   log::warn("session {}: {}", name(), describe(error));
   for (SessionDevice* device : devices_) device->on_session_lost(describe(error));
   if (!will_retry || !was_ready_) on_refused(error);
@@ -108,6 +110,7 @@ void RnbdSession::on_session_down(const Error& error, bool will_retry) {
 void RnbdSession::on_path_state(const rtrs::PathKeeper& path) {
   path_changes_[path.index()] = Clock::now();
   const std::string& to = path.spec().route.destination.text;
+  const log::About about(name());
   if (path.connected() && !path.ending()) {
     log::info("session {}: path {} -> {} is {}", name(), path.local_address(), to,
               path.draining() ? "being drained" : "connected");
@@ -133,6 +136,7 @@ TimePoint RnbdSession::since(const rtrs::PathKeeper& path) const {
 }
 
 void RnbdSession::on_refused(const Error& error) {
+  const log::About about(name());
   log::warn("session {} cannot be used: {}", name(), describe(error));
   failed_ = fail(error);
   // Whoever waits may end the session: not from inside its own call.

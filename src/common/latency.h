@@ -25,9 +25,14 @@ struct LatencyHistogram {
   void add(Duration taken) {
     const auto ns = static_cast<std::uint64_t>(std::max<std::int64_t>(
         std::chrono::duration_cast<std::chrono::nanoseconds>(taken).count(), 0));
+    sum_ns += ns;
+    // Where nothing was waited for: the same round of a worker.
+    if (ns < 1000) {
+      ++buckets[0];
+      return;
+    }
     const auto bucket = static_cast<std::size_t>(std::bit_width(ns / 1000));
     ++buckets[std::min(bucket, kBuckets - 1)];
-    sum_ns += ns;
   }
 
   LatencyHistogram& operator+=(const LatencyHistogram& other) {
@@ -48,6 +53,14 @@ struct IoLatencies {
   LatencyHistogram read;
   LatencyHistogram write;
   LatencyHistogram other;
+
+  /// Of all kinds together.
+  [[nodiscard]] LatencyHistogram all() const {
+    LatencyHistogram sum = read;
+    sum += write;
+    sum += other;
+    return sum;
+  }
 
   IoLatencies& operator+=(const IoLatencies& more) {
     read += more.read;

@@ -10,6 +10,8 @@
 
 #include <fmt/format.h>
 
+#include "common/metrics_address.h"
+#include "common/slow_io.h"
 #include "common/text_file.h"
 #include "common/words.h"
 #include "server/daemon_options.h"
@@ -102,6 +104,14 @@ constexpr std::array kKeys = {
     Key{"hb_missed_max",
         [](const toml::node& node, std::string_view key, DaemonOptions& options) {
           return set_number(node, key, check_hb_missed_max, options.hb_missed_max);
+        }},
+    Key{"slow_io_ms",
+        [](const toml::node& node, std::string_view key, DaemonOptions& options) {
+          return set_number(node, key, check_slow_io_ms, options.slow_io_ms);
+        }},
+    Key{"metrics_listen",
+        [](const toml::node& node, std::string_view key, DaemonOptions& options) {
+          return set_text(node, key, check_metrics_listen, options.metrics_listen);
         }},
     Key{"control",
         [](const toml::node& node, std::string_view key, DaemonOptions& options) {

@@ -7,6 +7,8 @@
 //   sess_queue_depth = 512
 //   max_io_size = 126976
 //   always_invalidate = true
+//   slow_io_ms = 0
+//   metrics_listen = "127.0.0.1:9870"
 //   control = "/run/rnbd/server.sock"
 //   log_level = "info"
 #pragma once

@@ -3,16 +3,15 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <map>
 #include <memory>
 #include <utility>
 
 #include <fmt/format.h>
 
 #include "common/control/verbs.h"
-#include "common/countdown.h"
 #include "common/log.h"
 #include "common/rnbd_names.h"
+#include "server/state_names.h"
 
 namespace rnbd::server {
 namespace {
@@ -25,46 +24,6 @@ std::vector<WorkerContext*> contexts(const std::vector<StoreWorker>& workers) {
   result.reserve(workers.size());
   for (const StoreWorker& worker : workers) result.push_back(worker.worker);
   return result;
-}
-
-std::string state_name(ExportState state) {
-  switch (state) {
-    case ExportState::Open:
-      return "open";
-    case ExportState::Closing:
-    case ExportState::Closed:
-      return "closed";
-  }
-  return "closed";
-}
-
-std::string state_name(const rtrs::ServerPath& path) {
-  switch (path.state()) {
-    case rtrs::ServerPathState::Connecting:
-    case rtrs::ServerPathState::Binding:
-      return "connecting";
-    case rtrs::ServerPathState::Connected:
-      return "connected";
-    case rtrs::ServerPathState::Closing:
-      return "closing";
-    case rtrs::ServerPathState::Draining:
-    case rtrs::ServerPathState::Closed:
-      return "draining";
-  }
-  return "draining";
-}
-
-void add_to(control::DeviceStats& stats, const DeviceCount& part) {
-  stats.reads += part.counters.reads;
-  stats.read_bytes += part.counters.read_bytes;
-  stats.writes += part.counters.writes;
-  stats.written_bytes += part.counters.write_bytes;
-  stats.flushes += part.counters.flushes;
-  stats.discards += part.counters.discards;
-  stats.write_zeroes += part.counters.zeroes;
-  stats.errors += part.counters.errors;
-  stats.in_flight += part.in_flight;
-  stats.latencies += part.latencies;
 }
 
 /// Of all devices of a session alike.
@@ -94,12 +53,14 @@ std::string client_addresses(const control::Json& paths) {
 }  // namespace
 
 ControlPlane::ControlPlane(ControlContext& control, std::vector<StoreWorker> workers,
-                           rtrs::AcceptorSettings settings, SearchPath search_path)
+                           rtrs::AcceptorSettings settings, SearchPath search_path,
+                           Duration slow_io)
     : control_(control),
       workers_(std::move(workers)),
       events_(control, [this] { return snapshot(); }),
       exports_(std::move(search_path),
                [this](const Export& entry, ExportState state) { tell_device(entry, state); }),
+      slow_io_(slow_io),
       acceptor_(control, contexts(workers_), settings, *this) {
   look_at_sizes();
 }
@@ -135,9 +96,10 @@ void ControlPlane::stop(Executor::Task done) {
 }
 
 Result<rtrs::RequestHandler*> ControlPlane::on_session_named(rtrs::ServerSession& session) {
-  peers_.push_back(
-      std::make_unique<SessionPeer>(++sessions_named_, session, workers_, control_, exports_));
+  peers_.push_back(std::make_unique<SessionPeer>(++sessions_named_, session, workers_, control_,
+                                                 exports_, slow_io_));
   const rtrs::ServerPath& path = *session.paths().front();
+  const log::About about(session.name());
   log::info("session {} of {} is up on {}, {} MiB pinned", session.name(), path.peer_address(),
             path.device_name(), session.chunks().memory().size() >> 20);
   tell_session(session, "up");
@@ -148,6 +110,7 @@ void ControlPlane::on_session_closed(rtrs::ServerSession& session, Executor::Tas
   const auto peer =
       std::ranges::find_if(peers_, [&](const auto& one) { return &one->session() == &session; });
   (*peer)->stop([this, one = peer->get(), done = std::move(done)]() mutable {
+    const log::About about(one->session().name());
     log::info("session {} is gone", one->session().name());
     tell_session(one->session(), "gone");
     std::erase_if(peers_, [one](const auto& other) { return other.get() == one; });
@@ -197,6 +160,7 @@ void ControlPlane::look_at_sizes() {
 
 void ControlPlane::announce(const std::vector<Exports::Resized>& resized) {
   for (const auto& [entry, was_bytes] : resized) {
+    const log::About about(entry->session_name, entry->device_path);
     log::info("{} has {} bytes now, it had {} (session {})", entry->device_path, entry->size_bytes,
               was_bytes, entry->session_name);
     tell_device(*entry, entry->state);
@@ -205,18 +169,14 @@ void ControlPlane::announce(const std::vector<Exports::Resized>& resized) {
 }
 
 control::Json ControlPlane::sessions() const {
-  const auto exports = exports_.list();
   control::Json entries = control::Json::array();
   for (const auto& peer : peers_) {
     const rtrs::ServerSession& session = peer->session();
     control::Json paths = list_paths(session);
-    const auto devices = std::ranges::count_if(exports, [&](const Export* entry) {
-      return entry->session == peer->id() && entry->state == ExportState::Open;
-    });
     control::Json entry = control::to_json(
         control::SessionEntry{.session = session.name(),
                               .client = client_addresses(paths),
-                              .devices = static_cast<std::uint64_t>(devices),
+                              .devices = open_devices(*peer),
                               .pinned_bytes = peer->session().chunks().memory().size()});
     entry["paths"] = std::move(paths);
     entries.push_back(std::move(entry));
@@ -233,36 +193,10 @@ void ControlPlane::session(const control::Json& args, control::Reply reply) {
   if (peer == peers_.end()) {
     return reply(fail(ENOENT, fmt::format("there is no session {}", wanted->session)));
   }
+  const log::About about(wanted->session);
   log::info("session {} is closed by the administrator", wanted->session);
   (*peer)->session().close("closed by the administrator");
   reply(control::Json::object());
-}
-
-void ControlPlane::stats(control::Reply reply) {
-  using Key = std::pair<std::uint64_t, std::uint32_t>;  // session and device id
-  const auto entries = std::make_shared<std::map<Key, control::DeviceStats>>();
-  for (const Export* entry : exports_.list()) {
-    (*entries)[{entry->session, entry->device_id}] = {.device = entry->device_path,
-                                                      .session = entry->session_name,
-                                                      .mapping_path = entry->mapping_path};
-  }
-  const Countdown one_done(peers_.size() + 1,
-                           [entries, reply = std::make_shared<control::Reply>(std::move(reply))] {
-                             control::Json list = control::Json::array();
-                             for (const auto& [key, entry] : *entries)
-                               list.push_back(control::to_json(entry));
-                             (*reply)(control::list_result(std::move(list)));
-                           });
-  for (const auto& peer : peers_) {
-    peer->count([entries, session = peer->id(), one_done](const std::vector<DeviceCount>& parts) {
-      for (const DeviceCount& part : parts) {
-        const auto entry = entries->find({session, part.device_id});
-        if (entry != entries->end()) add_to(entry->second, part);
-      }
-      one_done();
-    });
-  }
-  one_done();
 }
 
 void ControlPlane::revalidate(const control::Json& args, control::Reply reply) {
@@ -290,7 +224,7 @@ control::Json ControlPlane::list() const {
         control::DeviceEntry{.device = entry->device_path,
                              .session = entry->session_name,
                              .mapping_path = entry->mapping_path,
-                             .state = state_name(entry->state),
+                             .state = std::string(state_name(entry->state)),
                              .access_mode = std::string(wire::name_of(entry->access)),
                              .io_mode = std::string(wire::name_of(entry->io_mode)),
                              .size_bytes = entry->size_bytes,

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -11,6 +12,7 @@
 #include "common/control/server.h"
 #include "common/control_context.h"
 #include "server/exports.h"
+#include "server/metrics.h"
 #include "server/session_peer.h"
 #include "transport/fabric.h"
 #include "transport/rtrs/server_acceptor.h"
@@ -19,8 +21,10 @@ namespace rnbd::server {
 
 class ControlPlane final : private rtrs::ServerSessionEvents {
  public:
+  /// Requests that take `slow_io` or longer are logged.
   ControlPlane(ControlContext& control, std::vector<StoreWorker> workers,
-               rtrs::AcceptorSettings settings, SearchPath search_path);
+               rtrs::AcceptorSettings settings, SearchPath search_path,
+               Duration slow_io = Duration::max());
 
   /// Takes clients in. Errors: those of Fabric::listen.
   Status listen(transport::Fabric& fabric, std::uint16_t port);
@@ -34,6 +38,9 @@ class ControlPlane final : private rtrs::ServerSessionEvents {
   /// What `rnbd-server list` prints.
   [[nodiscard]] control::Json list() const;
 
+  /// What there is to tell, for metrics.
+  void observe(std::move_only_function<void(Observation)> done);
+
  private:
   void revalidate(const control::Json& args, control::Reply reply);
   [[nodiscard]] control::Json sessions() const;
@@ -42,6 +49,9 @@ class ControlPlane final : private rtrs::ServerSessionEvents {
   [[nodiscard]] control::Json snapshot() const;
   void tell_device(const Export& entry, ExportState state);
   void tell_session(const rtrs::ServerSession& session, const char* state);
+  using Counted = std::move_only_function<void(std::vector<control::DeviceStats>)>;
+  void count(Counted done);
+  [[nodiscard]] std::uint64_t open_devices(const SessionPeer& peer) const;
   void look_at_sizes();
   void announce(const std::vector<Exports::Resized>& resized);
   Result<rtrs::RequestHandler*> on_session_named(rtrs::ServerSession& session) override;
@@ -54,6 +64,7 @@ class ControlPlane final : private rtrs::ServerSessionEvents {
   std::vector<StoreWorker> workers_;
   control::EventLog events_;
   Exports exports_;
+  const Duration slow_io_;
   rtrs::ServerAcceptor acceptor_;
   std::unique_ptr<transport::Listener> listener_;
   std::vector<std::unique_ptr<SessionPeer>> peers_;

@@ -9,6 +9,8 @@
 #include "common/control/verbs.h"
 #include "common/limits.h"
 #include "common/log.h"
+#include "common/metrics/metrics_server.h"
+#include "common/slow_io.h"
 #include "server/control_plane.h"
 #include "server/uring_store.h"
 #include "transport/rtrs/device_check.h"
@@ -108,12 +110,18 @@ Status serve(const DaemonOptions& options, Notifier& notifier) {
   Stores stores(*pool);
   if (Status created = stores.create(); !created) return created;
 
-  ControlPlane plane(loop.context(), stores.workers(), settings, std::move(*search_path));
+  ControlPlane plane(loop.context(), stores.workers(), settings, std::move(*search_path),
+                     slow_io_limit(options.slow_io_ms));
   if (Status listening = plane.listen(**fabric, options.port_nr); !listening) return listening;
 
   control::ControlServer commands(loop.io());
   plane.serve(commands);
   if (Status listening = commands.listen(options.control_path); !listening) return listening;
+
+  metrics::MetricsServer metrics(loop.io(), [&plane](std::function<void(std::string)> done) {
+    plane.observe([done = std::move(done)](const Observation& seen) { done(metrics_page(seen)); });
+  });
+  if (Status listening = metrics.listen(options.metrics_listen); !listening) return listening;
 
   announce(options, settings, pool->size());
   loop.report_to(notifier);

@@ -21,6 +21,8 @@ struct DaemonOptions {
   bool always_invalidate = true;         ///< a new key for a chunk after each I/O
   std::uint32_t hb_interval_ms = 100;    ///< between heartbeats of a path
   std::uint32_t hb_missed_max = 5;       ///< unanswered, after which a path is given up
+  std::uint32_t slow_io_ms = 0;          ///< requests that take so long are logged; 0: none
+  std::string metrics_listen;            ///< as parse_metrics_address() has it; empty: nowhere
   std::string log_level = "info";        ///< one of kLogLevels (common/words.h)
 };
 

@@ -81,7 +81,7 @@ std::expected<StoreOperation, int> plan_operation(const wire::Io& message,
 }
 
 void DiskRequest::start(rtrs::ServerRequest& request, const wire::Io& message, WorkerDevice& device,
-                        const StoreWorker& worker, int buffer_slot, Idle& idle) {
+                        const StoreWorker& worker, int buffer_slot, Events& events) {
   auto operation = plan_operation(message, request.direction(), request.data(), device);
   if (!operation) {
     ++device.counters.errors;
@@ -91,8 +91,10 @@ void DiskRequest::start(rtrs::ServerRequest& request, const wire::Io& message, W
   request_ = &request;
   device_ = &device;
   device_id_ = message.device_id;
-  idle_ = &idle;
+  events_ = &events;
   kind_ = operation->kind;
+  offset_ = operation->offset;
+  length_ = operation->length;
   worker_ = worker.worker;
   begun_ = worker_->now();
   operation->buffer_slot = buffer_slot;
@@ -102,10 +104,10 @@ void DiskRequest::start(rtrs::ServerRequest& request, const wire::Io& message, W
 }
 
 void DiskRequest::on_store_done(int error) {
-  if (device_->latencies != nullptr) time();
+  if (device_->latencies != nullptr) time(error);
   if (error != 0) ++device_->counters.errors;
   const bool idle = --device_->in_flight == 0;
-  Idle* const listener = idle_;
+  Events* const listener = events_;
   const std::size_t worker = request_->worker();
   const std::uint32_t device_id = device_id_;
   // The answer may be followed by the chunk's next request at once: nothing of this one is used
@@ -137,12 +139,23 @@ void DiskRequest::count(const StoreOperation& operation) {
   }
 }
 
-void DiskRequest::time() {
-  IoLatencies& latencies = *device_->latencies;
-  LatencyHistogram& latency = kind_ == Kind::Read    ? latencies.read
-                              : kind_ == Kind::Write ? latencies.write
-                                                     : latencies.other;
-  latency.add(worker_->now() - begun_);
+/// The answer is put behind others in this same round, so that now is when it leaves.
+void DiskRequest::time(int error) {
+  DiskLatencies& latencies = *device_->latencies;
+  const auto kind = kind_ == Kind::Read    ? &IoLatencies::read
+                    : kind_ == Kind::Write ? &IoLatencies::write
+                                           : &IoLatencies::other;
+  const TimePoint now = worker_->now();
+  const Duration taken = now - request_->arrived();
+  (latencies.server.*kind).add(taken);
+  (latencies.disk.*kind).add(now - begun_);
+  if (taken < device_->slow_io) return;
+  events_->on_slow_request(device_id_, {.kind = kind_,
+                                        .offset = offset_,
+                                        .length = length_,
+                                        .error = error,
+                                        .taken = taken,
+                                        .disk = now - begun_});
 }
 
 }  // namespace rnbd::server

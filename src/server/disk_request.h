@@ -35,6 +35,21 @@ struct DiskCounters {
   std::uint64_t errors = 0;
 };
 
+struct DiskLatencies {
+  IoLatencies server;  ///< from a request's arrival to its answer
+  IoLatencies disk;    ///< of it what the disk took
+};
+
+/// A request that took long, when it is answered.
+struct SlowDiskRequest {
+  StoreOperation::Kind kind{};
+  std::uint64_t offset = 0;  ///< bytes
+  std::uint32_t length = 0;  ///< bytes
+  int error = 0;             ///< it is answered with
+  Duration taken{};
+  Duration disk{};  ///< of it what the disk took
+};
+
 /// An open device as one worker sees it.
 struct WorkerDevice {
   bool open = false;
@@ -43,7 +58,8 @@ struct WorkerDevice {
   DiskLimits limits;
   std::uint32_t in_flight = 0;
   DiskCounters counters;
-  std::unique_ptr<IoLatencies> latencies;  ///< of the disk; null: nobody wants to know
+  std::unique_ptr<DiskLatencies> latencies;  ///< null: nobody wants to know
+  Duration slow_io = Duration::max();        ///< from when on a request is told of
 };
 
 /// A request's message turned into an operation, or the errno to answer with: EINVAL (not a request
@@ -55,29 +71,33 @@ std::expected<StoreOperation, int> plan_operation(const wire::Io& message,
 
 class DiskRequest final : public StoreClient {
  public:
-  /// Told when a device may have become idle.
-  class Idle {
+  class Events {
    public:
-    virtual ~Idle() = default;
+    virtual ~Events() = default;
+    /// A device may have become idle.
     virtual void on_device_idle(std::size_t worker, std::uint32_t device_id) = 0;
+    /// A request took WorkerDevice::slow_io or longer.
+    virtual void on_slow_request(std::uint32_t device_id, const SlowDiskRequest& request) = 0;
   };
 
   /// Takes over `request`, an I/O message of `message`'s device on that device's worker.
   void start(rtrs::ServerRequest& request, const wire::Io& message, WorkerDevice& device,
-             const StoreWorker& worker, int buffer_slot, Idle& idle);
+             const StoreWorker& worker, int buffer_slot, Events& events);
 
  private:
   void on_store_done(int error) override;
   void count(const StoreOperation& operation);
-  void time();
+  void time(int error);
 
   rtrs::ServerRequest* request_ = nullptr;
   WorkerDevice* device_ = nullptr;
   std::uint32_t device_id_ = 0;
   StoreOperation::Kind kind_{};
+  std::uint64_t offset_ = 0;
+  std::uint32_t length_ = 0;
   WorkerContext* worker_ = nullptr;
   TimePoint begun_;
-  Idle* idle_ = nullptr;
+  Events* events_ = nullptr;
 };
 
 }  // namespace rnbd::server

@@ -3,6 +3,9 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <string_view>
+
+#include <fmt/format.h>
 
 #include "common/assert.h"
 #include "common/countdown.h"
@@ -13,11 +16,39 @@ namespace {
 // The last field that every client sends; older ones end before the priority.
 constexpr std::size_t kShortestIo = offsetof(wire::Io, priority);
 
+std::string_view name_of(StoreOperation::Kind kind) {
+  switch (kind) {
+    case StoreOperation::Kind::Read:
+      return "read";
+    case StoreOperation::Kind::Write:
+      return "write";
+    case StoreOperation::Kind::Flush:
+      return "flush";
+    case StoreOperation::Kind::Discard:
+      return "discard";
+    case StoreOperation::Kind::WriteZeroes:
+      return "write_zeroes";
+  }
+  return "write_zeroes";
+}
+
+std::string details_of(const SlowDiskRequest& request) {
+  return fmt::format("what={} offset={} length={} total_ms={} disk_ms={} error={}",
+                     name_of(request.kind), request.offset, request.length, in_ms(request.taken),
+                     in_ms(request.disk), request.error);
+}
+
 }  // namespace
 
 Dispatcher::Dispatcher(const std::vector<StoreWorker>& workers, ControlContext& control,
-                       rtrs::ChunkTable& chunks, std::uint32_t queue_depth, ServiceHandler& service)
-    : control_(control), chunks_(chunks), service_(service), requests_(queue_depth) {
+                       rtrs::ChunkTable& chunks, std::uint32_t queue_depth, ServiceHandler& service,
+                       Duration slow_io)
+    : control_(control),
+      chunks_(chunks),
+      service_(service),
+      slow_io_(slow_io),
+      slow_(limits::kMaxDevicesPerSession),
+      requests_(queue_depth) {
   for (const StoreWorker& worker : workers) {
     Lane& lane = lanes_.emplace_back();
     lane.worker = worker;
@@ -35,8 +66,9 @@ void Dispatcher::start() {
 }
 
 void Dispatcher::open_device(std::uint32_t device_id, const Backend& backend, Executor::Task done) {
+  if (slow_[device_id] == nullptr) slow_[device_id] = std::make_unique<SlowIoLog>(control_);
   on_each_lane(
-      [device_id, writable = backend.writable(), target = backend.target(),
+      [device_id, slow_io = slow_io_, writable = backend.writable(), target = backend.target(),
        limits = backend.limits()](Lane& lane) {
         WorkerDevice& device = lane.devices[device_id];
         RNBD_ASSERT(!device.open && device.in_flight == 0);
@@ -44,7 +76,8 @@ void Dispatcher::open_device(std::uint32_t device_id, const Backend& backend, Ex
                   .writable = writable,
                   .target = target,
                   .limits = limits,
-                  .latencies = std::make_unique<IoLatencies>()};
+                  .latencies = std::make_unique<DiskLatencies>(),
+                  .slow_io = slow_io};
         device.target.file_slot = lane.worker.store->register_file(device.target.fd);
       },
       std::move(done));
@@ -92,6 +125,14 @@ void Dispatcher::close_device(std::uint32_t device_id, Executor::Task done) {
 void Dispatcher::on_device_idle(std::size_t worker, std::uint32_t device_id) {
   Lane& lane = lanes_[worker];
   if (!lane.devices[device_id].open) leave(lane, device_id);
+}
+
+/// On the request's worker.
+void Dispatcher::on_slow_request(std::uint32_t device_id, const SlowDiskRequest& request) {
+  if (!slow_[device_id]->pass()) return;
+  control_.post([this, device_id, request] {
+    slow_[device_id]->tell(service_.subject(device_id), details_of(request));
+  });
 }
 
 void Dispatcher::leave(Lane& lane, std::uint32_t device_id) {

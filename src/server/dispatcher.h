@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "common/executor.h"
+#include "common/slow_io.h"
 #include "server/disk_request.h"
 #include "transport/rtrs/server_session.h"
 
@@ -20,7 +21,7 @@ struct DeviceCount {
   std::uint32_t device_id = 0;
   std::uint32_t in_flight = 0;
   DiskCounters counters;
-  IoLatencies latencies;
+  DiskLatencies latencies;
 };
 
 /// Answer to a service message: 0 or a positive errno, and the data of a read.
@@ -36,12 +37,16 @@ class ServiceHandler {
   /// Answer once, on the control thread.
   virtual void on_service_message(std::vector<std::byte> message,
                                   std::move_only_function<void(ServiceAnswer)> answer) = 0;
+  /// Which device that is, for the log; it may be gone.
+  [[nodiscard]] virtual SlowIoLog::Subject subject(std::uint32_t device_id) = 0;
 };
 
-class Dispatcher final : public rtrs::RequestHandler, private DiskRequest::Idle {
+class Dispatcher final : public rtrs::RequestHandler, private DiskRequest::Events {
  public:
+  /// Requests that take `slow_io` or longer are logged.
   Dispatcher(const std::vector<StoreWorker>& workers, ControlContext& control,
-             rtrs::ChunkTable& chunks, std::uint32_t queue_depth, ServiceHandler& service);
+             rtrs::ChunkTable& chunks, std::uint32_t queue_depth, ServiceHandler& service,
+             Duration slow_io = Duration::max());
 
   // Control thread. Each calls `done` there, after every worker has done its part.
 
@@ -76,6 +81,7 @@ class Dispatcher final : public rtrs::RequestHandler, private DiskRequest::Idle 
   };
 
   void on_device_idle(std::size_t worker, std::uint32_t device_id) override;
+  void on_slow_request(std::uint32_t device_id, const SlowDiskRequest& request) override;
   void on_io(rtrs::ServerRequest& request);
   void on_service(rtrs::ServerRequest& request);
   void leave(Lane& lane, std::uint32_t device_id);
@@ -85,6 +91,9 @@ class Dispatcher final : public rtrs::RequestHandler, private DiskRequest::Idle 
   rtrs::ChunkTable& chunks_;
   ServiceHandler& service_;
   std::vector<Lane> lanes_;
+  const Duration slow_io_;
+  /// By device id; made with the first device of that id, before workers know it.
+  std::vector<std::unique_ptr<SlowIoLog>> slow_;
   std::vector<DiskRequest> requests_;  ///< by chunk
   std::vector<Counted> counting_;
 };

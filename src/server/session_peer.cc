@@ -25,11 +25,12 @@ constexpr T saturate(std::uint64_t value) {
 
 SessionPeer::SessionPeer(std::uint64_t id, rtrs::ServerSession& session,
                          const std::vector<StoreWorker>& workers, ControlContext& control,
-                         Exports& exports)
+                         Exports& exports, Duration slow_io)
     : id_(id),
       session_(session),
       exports_(exports),
-      dispatcher_(workers, control, session.chunks(), session.parameters().queue_depth, *this) {
+      dispatcher_(workers, control, session.chunks(), session.parameters().queue_depth, *this,
+                  slow_io) {
   dispatcher_.start();
 }
 
@@ -73,6 +74,11 @@ void SessionPeer::on_service_message(std::vector<std::byte> message, Answer answ
   }
 }
 
+SlowIoLog::Subject SessionPeer::subject(std::uint32_t device_id) {
+  const Export* const entry = exports_.find(id_, device_id);
+  return {.session = session_.name(), .device = entry == nullptr ? "-" : entry->device_path};
+}
+
 void SessionPeer::on_session_info(std::span<const std::byte> message, Answer answer) {
   if (message.size() < sizeof(wire::SessionInfo)) {
     answer({.error = EINVAL});
@@ -98,6 +104,7 @@ void SessionPeer::on_open(std::span<const std::byte> message, Answer answer) {
                          ? Result<Export*>(fail(EINVAL, "unterminated device name"))
                          : exports_.open({id_, session_.name()}, name, open.access_mode,
                                          has_mode ? open.io_mode : std::uint8_t{0});
+  const log::About about(session_.name(), found ? (*found)->device_path : std::string(name));
   if (!found) {
     log::warn("session {}: cannot open {}: {}", session_.name(), name, describe(found.error()));
     answer({.error = found.error().code});
@@ -146,7 +153,9 @@ void SessionPeer::on_close(std::span<const std::byte> message, Answer answer) {
     answer({});  // closing what is not open has always been fine
     return;
   }
-  log::info("session {}: {} closed", session_.name(), exports_.find(id_, device_id)->mapping_path);
+  const Export& entry = *exports_.find(id_, device_id);
+  const log::About about(session_.name(), entry.device_path);
+  log::info("session {}: {} closed", session_.name(), entry.mapping_path);
   exports_.begin_close(id_, device_id);
   closing_[device_id].push_back(std::move(answer));
   dispatcher_.close_device(device_id, [this, device_id] { on_device_idle(device_id); });

@@ -18,9 +18,10 @@ namespace rnbd::server {
 
 class SessionPeer final : public ServiceHandler {
  public:
-  /// `id`: unlike any other session's, ever.
+  /// `id`: unlike any other session's, ever. Requests that take `slow_io` or longer are logged.
   SessionPeer(std::uint64_t id, rtrs::ServerSession& session,
-              const std::vector<StoreWorker>& workers, ControlContext& control, Exports& exports);
+              const std::vector<StoreWorker>& workers, ControlContext& control, Exports& exports,
+              Duration slow_io = Duration::max());
 
   /// A device that is open has another size now: workers are told, then the client.
   void resize(const Export& entry);
@@ -39,6 +40,7 @@ class SessionPeer final : public ServiceHandler {
   using Answer = std::move_only_function<void(ServiceAnswer)>;
 
   void on_service_message(std::vector<std::byte> message, Answer answer) override;
+  [[nodiscard]] SlowIoLog::Subject subject(std::uint32_t device_id) override;
   void on_session_info(std::span<const std::byte> message, Answer answer);
   void on_open(std::span<const std::byte> message, Answer answer);
   void on_close(std::span<const std::byte> message, Answer answer);

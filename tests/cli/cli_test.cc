@@ -283,5 +283,37 @@ TEST_F(Cli, WrongDaemonOptionsAreMistakesOnTheCommandLine) {
   EXPECT_EQ(client({"daemon", "--log-level", "loud"}).exit, 2);
 }
 
+TEST_F(Cli, MetricsAreOfThisHostAlone) {
+  for (const char* address : {"0.0.0.0:9871", "10.0.0.1:9871", "[::]:9871", "[fd09::1]:9871"}) {
+    for (const Ran& ran : {client({"daemon", "--metrics-listen", address}),
+                           server({"daemon", "--metrics-listen", address})}) {
+      EXPECT_EQ(ran.exit, 2) << address;
+      EXPECT_THAT(ran.err, HasSubstr("EINVAL: metrics_listen takes addresses of the loopback alone "
+                                     "(127.0.0.1:PORT, [::1]:PORT or unix:/PATH), not '" +
+                                     std::string(address) + "'"));
+    }
+  }
+  for (const char* address : {"9871", "localhost:9871", "127.0.0.1", "127.0.0.1:0", "::1:9871",
+                              "[127.0.0.1]:9871", "unix:metrics", "127.0.0.1:65536"}) {
+    const Ran ran = client({"daemon", "--metrics-listen", address});
+    EXPECT_EQ(ran.exit, 2) << address;
+    EXPECT_THAT(ran.err, HasSubstr("metrics_listen must be 127.0.0.1:PORT")) << address;
+  }
+  const std::string config = directory_ + "/server.toml";
+  std::ofstream(config) << "metrics_listen = \"0.0.0.0:9871\"\n";
+  const Ran file = server({"daemon", "--config", config});
+  EXPECT_EQ(file.exit, 12);
+  EXPECT_THAT(file.err,
+              HasSubstr(config + ":1:18: metrics_listen takes addresses of the loopback"));
+}
+
+TEST_F(Cli, SlowIsATimeInMilliseconds) {
+  EXPECT_EQ(client({"daemon", "--slow-io-ms", "-1"}).exit, 2);
+  EXPECT_THAT(client({"daemon", "--slow-io-ms", "3600001"}).err,
+              EndsWith("slow_io_ms must be 0 to 3600000, not 3600001\n"));
+  EXPECT_THAT(server({"daemon", "--slow-io-ms", "3600001"}).err,
+              EndsWith("slow_io_ms must be 0 to 3600000, not 3600001\n"));
+}
+
 }  // namespace
 }  // namespace rnbd::control

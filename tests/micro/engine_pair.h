@@ -55,6 +55,7 @@ class NullServer final : public rtrs::ServerSessionEvents, public server::Servic
  private:
   void on_service_message(std::vector<std::byte> message,
                           std::move_only_function<void(server::ServiceAnswer)> answer) override;
+  SlowIoLog::Subject subject(std::uint32_t) override { return {}; }
 
   server::Backend disk_;
   std::unique_ptr<server::Dispatcher> dispatcher_;

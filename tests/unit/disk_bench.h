@@ -122,7 +122,7 @@ class DiskServer final : public rtrs::ServerSessionEvents, public transport::Lis
     peers.push_back(std::make_unique<SessionPeer>(
         ++sessions_named_, session,
         std::vector<StoreWorker>{{&workers[0], &stores_[0]}, {&workers[1], &stores_[1]}}, control,
-        exports));
+        exports, slow_io));
     return &peers.back()->handler();
   }
   void on_session_closed(rtrs::ServerSession& session, Executor::Task done) override {
@@ -166,6 +166,7 @@ class DiskServer final : public rtrs::ServerSessionEvents, public transport::Lis
   std::vector<std::unique_ptr<SessionPeer>> peers;
   rtrs::ServerAcceptor acceptor;
   std::unique_ptr<transport::Listener> listener;
+  Duration slow_io = Duration::max();  ///< of sessions to come
   /// How much of the private data the acceptor gets to see: iWARP reports true lengths.
   std::size_t shown_private_data = SIZE_MAX;
 };

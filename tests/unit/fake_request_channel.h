@@ -41,6 +41,7 @@ class FakeRequestChannel final : public rtrs::RequestChannel {
         settings_(settings),
         buffers_(settings.permits, std::vector<std::byte>(settings.max_io_size)),
         states_(settings.permits, State::Free) {
+    trips.resize(settings.permits);
     for (std::uint32_t i = 0; i < settings.permits; ++i) {
       free_.push_back(static_cast<rtrs::PermitId>(i));
     }
@@ -95,6 +96,8 @@ class FakeRequestChannel final : public rtrs::RequestChannel {
     if (on_submit) on_submit();
   }
 
+  rtrs::RequestTrip trip(rtrs::PermitId permit) const override { return trips[permit]; }
+
   void abandon(rtrs::RequestOwner& owner) override {
     for (Pending& one : pending) {
       if (one.owner == &owner) one.owner = nullptr;
@@ -119,7 +122,8 @@ class FakeRequestChannel final : public rtrs::RequestChannel {
   [[nodiscard]] std::size_t held() const { return settings_.permits - free_.size(); }
 
   std::deque<Pending> pending;
-  std::vector<Pending> seen;  ///< all that were ever submitted
+  std::vector<Pending> seen;             ///< all that were ever submitted
+  std::vector<rtrs::RequestTrip> trips;  ///< by permit; the test says
   std::function<void()> on_submit;
   std::function<int(const Pending&)> fault;  ///< errno for a request
   int refusals = 0;                          ///< so many acquire() are refused for no reason

@@ -110,6 +110,7 @@ class MortalChannel final : public rtrs::RequestChannel {
               std::span<const std::byte> message, rtrs::RequestOwner& owner) override {
     pending_.push_back({permit, load<wire::Io>(message), &owner});
   }
+  rtrs::RequestTrip trip(rtrs::PermitId) const override { return {}; }
   void abandon(rtrs::RequestOwner&) override { pending_.clear(); }
 
   /// Some requests are executed, in any order, and some of their answers arrive.

@@ -27,6 +27,7 @@ struct QueueBench final : client::BlockQueueEvents {
     std::uint32_t max_requests = 256;
     std::uint32_t zero_sectors = kZeroSectors;
     std::uint32_t discard_sectors = kDiscardSectors;
+    Duration slow_io = Duration::max();
   };
 
   explicit QueueBench(const Settings& settings)
@@ -42,7 +43,8 @@ struct QueueBench final : client::BlockQueueEvents {
                   .max_write_zeroes_sectors = settings.zero_sectors},
         .device_id = settings.channel.device_id,
         .permit_ids = settings.channel.permits,
-        .max_requests = settings.max_requests};
+        .max_requests = settings.max_requests,
+        .slow_io = settings.slow_io};
     journal.resize(client::Journal::bytes(config.journal_shape()));
     auto made =
         client::BlockQueue::create(worker, channel, std::move(pair->ours), journal, config, *this);
@@ -56,6 +58,7 @@ struct QueueBench final : client::BlockQueueEvents {
     EXPECT_FALSE(ended) << "told twice";
     ended = error;
   }
+  void on_slow_request(const client::SlowRequest& request) override { slow.push_back(request); }
 
   /// Moves bytes until neither side has anything to do; the server does nothing meanwhile.
   void settle() {
@@ -87,6 +90,7 @@ struct QueueBench final : client::BlockQueueEvents {
   std::unique_ptr<client::BlockQueue> queue;
   int disconnects = 0;
   std::optional<Error> ended;
+  std::vector<client::SlowRequest> slow;
 };
 
 /// A bench that is as usual but for its channel.

@@ -80,6 +80,18 @@ TEST_F(ConfigFile, TakesTheHeartbeats) {
   EXPECT_THAT(error_of("hb_interval_ms = 1\n"), HasSubstr("must be 10 to 60000"));
 }
 
+TEST_F(ConfigFile, TakesWhatIsToBeSeenFromOutside) {
+  ASSERT_TRUE(load("slow_io_ms = 250\nmetrics_listen = \"unix:/run/rnbd/m.sock\"\n"));
+  EXPECT_EQ(options_.slow_io_ms, 250U);
+  EXPECT_EQ(options_.metrics_listen, "unix:/run/rnbd/m.sock");
+  EXPECT_TRUE(check(options_));
+  options_.metrics_listen = "0.0.0.0:1";
+  EXPECT_FALSE(check(options_));
+  EXPECT_EQ(error_of("slow_io_ms = -1"), ":1:14: slow_io_ms must be 0 to 3600000, not -1");
+  EXPECT_THAT(error_of("metrics_listen = \"x\""),
+              HasSubstr("metrics_listen must be 127.0.0.1:PORT"));
+}
+
 TEST(ServerOptions, ShareTheImmediatesBits) {
   // 512 and 128 KiB are 9 and 17 bits, two to spare.
   EXPECT_TRUE(check_immediate(2048, 126976));

@@ -73,6 +73,36 @@ TEST(Stats, AreATable) {
             "    -       3       0\n");
 }
 
+TEST(Stats, HaveAColumnForEachStage) {
+  DeviceStats one = device("/dev/nbd0", 1, 0);
+  one.stages = {{"queue", {}}, {"wire", {}}};
+  one.stages[1].latencies.read.add(microseconds(100));
+  one.stages[1].latencies.other.add(microseconds(1000));
+  const std::string table = stats_table(list({one, device("/dev/nbd1", 1, 0)}), true);
+  EXPECT_EQ(table,
+            "DEVICE     SESSION  MAPPING PATH  READS  READ  R P50  R P99  WRITES  WRITTEN  W P50  "
+            "W P99  OTHERS  QUEUE P99  WIRE P99  ERRORS\n"
+            "/dev/nbd0  blya     vol1              1    4K  128us  128us       0       0B      -  "
+            "    -       3          -     1.0ms       0\n"
+            "/dev/nbd1  blya     vol1              1    4K  128us  128us       0       0B      -  "
+            "    -       3          -         -       0\n");
+}
+
+TEST(Top, HasTheMeanOfEachStage) {
+  DeviceStats before = device("/dev/nbd0", 1, 0);
+  before.stages = {{"server", {}}, {"disk", {}}};
+  before.stages[0].latencies.read.add(seconds(1));
+  DeviceStats now = before;
+  now.stages[0].latencies.read.add(microseconds(300));
+  now.stages[0].latencies.write.add(microseconds(100));
+  now.stages[1].latencies.write.add(microseconds(50));
+  EXPECT_EQ(top_table(list({before}), list({now}), 1.0, true),
+            "DEVICE     SESSION  MAPPING PATH  READS/S  READ/S  R LAT  WRITES/S  WRITTEN/S  W LAT  "
+            "SERVER  DISK  IN FLIGHT  ERRORS/S\n"
+            "/dev/nbd0  blya     vol1                0      0B      -         0         0B      -  "
+            " 200us  50us          3         0\n");
+}
+
 TEST(Top, ShowsWhatWasDoneMeanwhileBusiestFirst) {
   const Json before = list({device("/dev/nbd0", 10, 5), device("/dev/nbd1", 0, 0)});
   const Json now = list({device("/dev/nbd0", 20, 5), device("/dev/nbd1", 100, 50)});

@@ -41,6 +41,16 @@ Json to_json(const LatencyHistogram& latency) {
   return {{"count", latency.count()}, {"sum_ns", latency.sum_ns}, {"buckets", std::move(buckets)}};
 }
 
+Json to_json(const std::vector<StageStats>& stages) {
+  Json json = Json::object();
+  for (const StageStats& one : stages) {
+    json[one.stage] = {{"read", to_json(one.latencies.read)},
+                       {"write", to_json(one.latencies.write)},
+                       {"other", to_json(one.latencies.other)}};
+  }
+  return json;
+}
+
 Status check_array(const Json& result, const char* name) {
   const auto found = result.is_object() ? result.find(name) : result.end();
   const bool list = found != result.end() && found->is_array() &&
@@ -75,7 +85,8 @@ Json to_json(const DeviceStats& stats) {
           {"permit_waits", stats.permit_waits},
           {"read_latency", to_json(stats.latencies.read)},
           {"write_latency", to_json(stats.latencies.write)},
-          {"other_latency", to_json(stats.latencies.other)}};
+          {"other_latency", to_json(stats.latencies.other)},
+          {"stages", to_json(stats.stages)}};
 }
 
 Json to_json(const SessionEntry& entry) {

@@ -101,9 +101,16 @@ struct SessionArgs {
   std::string session;
 };
 
+/// A stage of the requests' way, and how long they took for it.
+struct StageStats {
+  std::string stage;
+  IoLatencies latencies;
+};
+
 /// What has been done with a device since it was mapped or opened; of a client's, by its present
-/// daemon. In JSON each latency is {"count","sum_ns","buckets"}, where buckets[i] is how many took
-/// less than 2^i microseconds and not less than 2^(i-1); empty ones at the end are left out.
+/// daemon. In JSON the stages are {"queue":{"read":…,"write":…,"other":…},…}, and each latency is
+/// {"count","sum_ns","buckets"}, where buckets[i] is how many took less than 2^i microseconds and
+/// not less than 2^(i-1); empty ones at the end are left out.
 struct DeviceStats {
   std::string device;
   std::string session;
@@ -119,6 +126,9 @@ struct DeviceStats {
   std::uint64_t in_flight = 0;
   std::uint64_t permit_waits = 0;  ///< client: how often there was no free chunk
   IoLatencies latencies;           ///< client: as its kernel sees them; server: the disk's
+  /// Client: "queue", until a request was handed to a path, and "wire", from then to its answer.
+  /// Server: "server", from a request's arrival to its answer, and "disk", of that the disk's.
+  std::vector<StageStats> stages;
 };
 
 /// A disk that a client has open, and that has another size now.

@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <span>
 
+#include "common/clock.h"
+
 namespace rnbd::rtrs {
 
 /// The right to use one chunk of the server; its number is the chunk's and the buffer's.
@@ -23,6 +25,12 @@ class RequestOwner {
   /// The request is about to be sent again, to a server that knows nothing of the earlier session:
   /// bring `user_message` up to date.
   virtual void on_request_renewed(PermitId permit, std::span<std::byte> user_message) = 0;
+};
+
+/// How a request went.
+struct RequestTrip {
+  TimePoint sent;         ///< when it was first handed to a path
+  std::uint8_t path = 0;  ///< the number of the one that it was last handed to
 };
 
 /// Waits for permits.
@@ -58,6 +66,9 @@ class RequestChannel {
   /// path is up the request waits.
   virtual void submit(PermitId permit, Direction direction, std::uint32_t data_length,
                       std::span<const std::byte> user_message, RequestOwner& owner) = 0;
+
+  /// Of the request that is just being answered: for on_request_done() alone.
+  [[nodiscard]] virtual RequestTrip trip(PermitId permit) const = 0;
 
   /// Forgets the owner: its outstanding requests run to their end, their permits then go back by
   /// themselves, and it is not called again.

@@ -99,6 +99,7 @@ void ServerConnection::take(std::uint32_t chunk, std::uint32_t offset) {
   ServerRequest& request = path_.chunks->request(chunk);
   request.connection_ = this;
   request.message_offset_ = offset;
+  request.arrived_ = worker().now();
   stages_[chunk] = path_.parameters.new_key ? Stage::RevokeKey : Stage::Run;
   advance(request);
 }

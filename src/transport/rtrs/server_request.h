@@ -32,6 +32,9 @@ class ServerRequest {
     return std::span(user_message_).first(user_length_);
   }
 
+  /// When its worker found it in a chunk that nobody else used any more.
+  [[nodiscard]] TimePoint arrived() const { return arrived_; }
+
   /// Answers: 0 or a positive errno. The object may be used for the next request at once.
   void respond(int error);
 
@@ -46,7 +49,8 @@ class ServerRequest {
   std::uint32_t chunk_ = 0;
   Direction direction_ = Direction::Read;
   bool need_invalidate_ = false;
-  int error_ = 0;                     ///< once answered
+  int error_ = 0;  ///< once answered
+  TimePoint arrived_;
   std::uint32_t message_offset_ = 0;  ///< of the RTRS message, until it is parsed
   std::uint32_t answer_length_ = 0;   ///< of a read's answer; 0: none is wanted
   std::uint16_t user_length_ = 0;

@@ -25,6 +25,7 @@ struct ClientRequest {
   RequestOwner* owner = nullptr;  ///< null: abandoned, or no request
   std::uint32_t life = 0;         ///< of the session, when it was last sent or submitted
   bool sent = false;              ///< and not answered: a server may be executing it
+  RequestTrip trip;               ///< if `sent`, or answered just now
   std::uint32_t data_length = 0;
   std::uint16_t user_length = 0;
   Direction direction = Direction::Read;

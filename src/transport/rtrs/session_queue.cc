@@ -2,6 +2,7 @@
 #include "transport/rtrs/session_queue.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "common/assert.h"
 
@@ -160,7 +161,8 @@ bool SessionQueue::send(PermitId permit) {
     request.life = life_;
   }
   lane->connection->send(core_, permit);
-  request.sent = true;
+  if (!std::exchange(request.sent, true)) request.trip.sent = worker_.now();
+  request.trip.path = lane->index;
   sent_on_[permit] = lane->index;
   lane->count(+1);
   return true;

@@ -83,6 +83,9 @@ class SessionQueue final : public RequestChannel, public PermitSleeper, public P
   }
   void submit(PermitId permit, Direction direction, std::uint32_t data_length,
               std::span<const std::byte> user_message, RequestOwner& owner) override;
+  [[nodiscard]] RequestTrip trip(PermitId permit) const override {
+    return core_.request(permit).trip;
+  }
   void abandon(RequestOwner& owner) override;
 
   // Pollable: only to be woken, for waiters to be called outside of anybody's call.
