@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # What an operator looks at, with real daemons and real I/O: rnbdtab and apply, list, tree, show, check, stats and top,
-# and JSON as docs/schema promises it.
+# JSON as docs/schema promises it, metrics as docs/monitoring does, and what the log says of slow requests.
 set -euo pipefail
 source "$VM_LIB"
 source "$(dirname "$0")/pair.sh"
@@ -20,8 +20,19 @@ expect_status() { # STATUS COMMAND…
     ((got == want)) || vm_fail "$* ended with $got, not $want"
 }
 
-vm_load_modules brd,rd_nr=2,rd_size=65536
-pair_start --dev-search-path /dev
+metrics() { # SIDE NAME…: values on a page, which has to be what Prometheus reads and docs/monitoring promises
+    local at=127.0.0.1:9871
+    [[ $1 == client ]] || at=unix:/run/rnbd/metrics.sock
+    "$(dirname "$0")/../../monitoring/check_metrics" "$1" "$at" "${@:2}" | xargs
+}
+
+vm_load_modules brd,rd_nr=3,rd_size=65536 dm-mod nbd
+vm_rxe_loopback
+ip link set lo up
+dmsetup create slow --table "0 $((64 << 11)) linear /dev/ram2 0"
+dmsetup mknodes
+pair_start_server --dev-search-path /dev --metrics-listen unix:/run/rnbd/metrics.sock --slow-io-ms 300
+pair_start_client --metrics-listen 127.0.0.1:9871 --slow-io-ms 300
 cat > /tmp/rnbdtab << 'END'
 first   blya  ram0  path=ip:10.9.0.1,path=ip:[fd09::1]
 second  blya  ram1  access_mode=ro
@@ -71,6 +82,49 @@ dd if=/dev/zero of="$node" bs=64k count=64 oflag=direct conv=fsync status=none
 (($(rnbd-client stats --json | field written_bytes "$node") - before == 4 << 20)) || vm_fail "the client counts otherwise"
 (($(rnbd-server stats --json | field written_bytes /dev/ram0) - disk_before == 4 << 20)) || vm_fail "the server counts otherwise"
 (($(rnbd-client stats --json | field flushes "$node") > 0)) || vm_fail "no flush is counted"
+
+vm_step "what Prometheus gets is the same"
+writes=$(rnbd-client stats --json | field writes "$node")
+got=$(metrics client "rnbd_client_device_operations_total{device=\"$node\",operation=\"write\"}" \
+    'rnbd_client_path_state{state="connected"}' 'rnbd_client_device_state{state="open"}')
+[[ $got == "$writes 2 2" ]] || vm_fail "the client says $got, not $writes 2 2"
+writes=$(rnbd-server stats --json | field writes /dev/ram0)
+got=$(metrics server 'rnbd_server_device_operations_total{device="/dev/ram0",operation="write"}' \
+    'rnbd_server_session_pinned_bytes{session="blya"}' 'rnbd_server_path_state{state="connected"}')
+[[ $got == "$writes $((64 << 20)) 2" ]] || vm_fail "the server says $got, not $writes $((64 << 20)) 2"
+
+vm_step "a stage takes no longer than what it is in"
+rnbd-client stats --json > /tmp/client.json
+rnbd-server stats --json > /tmp/server.json
+python3 - "$node" << 'END'
+import json, sys
+def sums(side, device, *stages):
+    entry = next(one for one in json.load(open(f"/tmp/{side}.json"))["devices"] if one["device"] == device)
+    return [sum(kind["sum_ns"] for kind in entry["stages"][stage].values()) for stage in stages], entry
+(queue, wire), entry = sums("client", sys.argv[1], "queue", "wire")
+(server, disk), _ = sums("server", "/dev/ram0", "server", "disk")
+total = sum(entry[f"{kind}_latency"]["sum_ns"] for kind in ("read", "write", "other"))
+print(f"of {total / 1e6:.1f} ms: queue {queue / 1e6:.1f}, wire {wire / 1e6:.1f}, server {server / 1e6:.1f}, disk {disk / 1e6:.1f}")
+assert queue + wire == total and wire > server >= disk > 0
+END
+
+vm_step "a slow disk is told of by both, and where the time went"
+slow=$(rnbd-client map sessname=blya device_path=mapper/slow)
+dmsetup suspend --noflush --nolockfs slow
+begun=${EPOCHREALTIME/./}
+dd if="$slow" of=/dev/null bs=4k count=1 iflag=direct status=none &
+dd_pid=$!
+half_a_second() { ((${EPOCHREALTIME/./} - begun > 500000)); }
+vm_wait_until 5 half_a_second
+waits() { (($(metrics server 'rnbd_server_device_in_flight{mapping_path="mapper/slow"}') > 0)); }
+vm_wait_until 20 waits
+dmsetup resume slow
+wait "$dd_pid"
+told() { grep -E "slow I/O: device=$1 .*what=read offset=0 length=4096 total_ms=[0-9.]+ $2" "$RESULTS/$3.log"; }
+vm_wait_until 10 told "$slow session=blya mapping_path=mapper/slow" \
+    'queue_ms=[0-9]{1,2}\.[0-9] wire_ms=[0-9]{3,}\.[0-9] path=ip:[^ ]+ error=0' client
+vm_wait_until 10 told '/dev/[^ ]+ session=blya' 'disk_ms=[0-9]{3,}\.[0-9] error=0' server
+rnbd-client unmap "$slow"
 
 vm_step "a path is missing, then all are"
 rnbd-client path disconnect blya 'ip:[fd09::1]'
