@@ -3,8 +3,8 @@
 // on the control thread.
 #pragma once
 
-#include "client/blocking_pool.h"
 #include "client/nbd_driver.h"
+#include "common/control/blocking_pool.h"
 
 namespace rnbd::client {
 

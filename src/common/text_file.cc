@@ -11,11 +11,6 @@
 #include "common/unique_fd.h"
 
 namespace rnbd {
-namespace {
-
-constexpr std::size_t kMaxFile = 1UL << 20;
-
-}  // namespace
 
 Result<std::string> read_text_file(const std::string& path) {
   const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
@@ -27,8 +22,8 @@ Result<std::string> read_text_file(const std::string& path) {
     if (got == 0) return text;
     if (got < 0) return fail(errno, fmt::format("cannot read {}", path));
     text.append(piece.data(), static_cast<std::size_t>(got));
-    if (text.size() > kMaxFile) {
-      return fail(EFBIG, fmt::format("{} has more than {} bytes", path, kMaxFile));
+    if (text.size() > kMaxTextFile) {
+      return fail(EFBIG, fmt::format("{} has more than {} bytes", path, kMaxTextFile));
     }
   }
 }

@@ -133,6 +133,11 @@ void Reply::operator()(Result<Json> result) {
   }
 }
 
+void Reply::refuse(const Failure& failure) {
+  RNBD_ASSERT(send_);
+  std::exchange(send_, nullptr)(std::unexpected(failure));
+}
+
 class ControlServer::Core : public Owner, public std::enable_shared_from_this<Core> {
  public:
   explicit Core(asio::io_context& context) : acceptor_(context), pause_(context) {}

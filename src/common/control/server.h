@@ -32,6 +32,9 @@ class Reply {
   /// what follows a newline in its message is printed as advice on a line of its own.
   void operator()(Result<Json> result);
 
+  /// Answers with a failure that has an exit code of its own.
+  void refuse(const Failure& failure);
+
  private:
   Send send_;
 };

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Threads for what blocks: netlink, sysfs, flushes. A job runs there, its answer on the control
-// thread.
+// Threads for what blocks: netlink, sysfs, flushes, files. A job runs there, its answer on the
+// control thread.
 #pragma once
 
+#include <cstddef>
 #include <memory>
 #include <utility>
 
@@ -11,11 +12,13 @@
 
 #include "common/executor.h"
 
-namespace rnbd::client {
+namespace rnbd {
 
 class BlockingPool {
  public:
-  explicit BlockingPool(Executor& control) : control_(control), threads_(kThreads) {}
+  /// With one thread jobs are done in order.
+  explicit BlockingPool(Executor& control, std::size_t threads = kThreads)
+      : control_(control), threads_(threads) {}
 
   /// Runs `job`, then hands its result to `done` on the control thread.
   template <typename Job, typename Done>
@@ -36,4 +39,4 @@ class BlockingPool {
   boost::asio::thread_pool threads_;
 };
 
-}  // namespace rnbd::client
+}  // namespace rnbd
