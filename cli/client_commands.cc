@@ -2,15 +2,19 @@
 #include "cli/client_commands.h"
 
 #include <algorithm>
+#include <cerrno>
+#include <chrono>
 #include <cstdio>
 #include <fstream>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "cli/client_config.h"
 #include "cli/list.h"
 #include "cli/map_help.h"
 #include "cli/output.h"
@@ -36,6 +40,10 @@ constexpr double kUnmapSeconds = 30;
 constexpr double kPathSeconds = 60;
 constexpr double kResizeSeconds = 30;
 constexpr double kUpgradeSeconds = 10;
+
+// Of a line of rnbdtab that somebody else is mapping.
+constexpr std::chrono::milliseconds kLookAtTabAgain{200};
+constexpr int kLooks = 300;
 
 constexpr const char* kWhichDevice = "rnbd-client list shows what is mapped";
 
@@ -65,19 +73,17 @@ class ClientCommands {
     add_path();
     program_.add_events();
     program_.add_doctor([this] { return examine(); });
-    program_.add_config(client::kRnbdtabFile,
-                        [](const std::string& file) -> std::expected<void, control::Failure> {
-                          if (auto entries = load_tab(file); !entries) {
-                            return std::unexpected(entries.error());
-                          }
-                          return {};
-                        });
+    program_.add_config(client_config_verb());
+    add_reload(program_);
     add_upgrade();
     add_udev();
     add_daemon();
   }
 
-  int run(int argc, const char* const* argv) { return program_.run(argc, argv); }
+  int run(int argc, const char* const* argv) {
+    argv_.assign(argv, argv + argc);
+    return program_.run(argc, argv);
+  }
   [[nodiscard]] ProgramReference reference() const { return program_.reference(); }
 
  private:
@@ -93,7 +99,11 @@ class ClientCommands {
   void add_unmap() {
     CLI::App& verb = program_.add_verb(
         control::kUnmapVerb, "Unmap a device; returns when it is gone", [this] { return unmap(); });
-    verb.add_option("device", unmap_.device, "Node to unmap")->type_name("/dev/nbdN");
+    verb.add_option(
+            "device", unmap_.device,
+            "Node to unmap; SESSION/DEVICE of what was mapped with persist=yes and is still "
+            "waiting for its server")
+        ->type_name("/dev/nbdN");
     add_tab_option(verb, "Unmap what this line of rnbdtab has mapped");
     verb.add_flag("--force", unmap_.force, "Even if it is in use: fail what is in flight");
     program_.add_timeout(verb, kUnmapSeconds);
@@ -204,15 +214,9 @@ class ClientCommands {
   void add_daemon() {
     CLI::App& verb = program_.add_verb("daemon", "Run the daemon in the foreground",
                                        [this] { return daemon(); });
-    verb.add_option("--log-level", options_.log_level, "How much to log [info]")
-        ->type_name(fmt::format("{}", fmt::join(kLogLevels, "|")));
-    verb.add_option("--slow-io-ms", slow_io_ms_, "Log requests that take so long; 0 logs none [0]")
-        ->type_name("N");
-    verb.add_option("--metrics-listen", options_.metrics_listen,
-                    "Metrics for Prometheus: 127.0.0.1:PORT, [::1]:PORT or unix:/PATH [none]")
-        ->type_name("ADDRESS");
+    arguments_.add_to(verb);
     verb.add_flag(
-        "--supervise", options_.supervise,
+        "--supervise", supervise_,
         "Stay beside it, and when it dies start it again with its devices; systemd does so "
         "itself");
   }
@@ -323,7 +327,16 @@ class ClientCommands {
     const auto line = find_line();
     if (!line) return std::unexpected(line.error());
     if (!line->device.empty()) return print_result(line->device + '\n');
-    const auto device = map_words(line->entry.words);
+    auto device = map_words(line->entry.words);
+    // Somebody else may be mapping it just now: the daemon itself, if it was mapped with
+    // persist=yes.
+    for (int i = 0; i < kLooks && !device && device.error().error.code == EEXIST; ++i) {
+      std::this_thread::sleep_for(kLookAtTabAgain);
+      const auto again = find_line();
+      if (!again) return std::unexpected(again.error());
+      if (!again->device.empty()) return print_result(again->device + '\n');
+      device = map_words(line->entry.words);
+    }
     if (!device) return std::unexpected(device.error());
     return print_result(*device + '\n');
   }
@@ -442,13 +455,11 @@ class ClientCommands {
   }
 
   Ended daemon() {
-    for (const Status& status : {check_log_level(options_.log_level), check_slow_io_ms(slow_io_ms_),
-                                 check_metrics_listen(options_.metrics_listen)}) {
-      if (!status) return usage_failure(status.error().message);
-    }
-    options_.slow_io_ms = static_cast<std::uint32_t>(slow_io_ms_);
-    options_.control_path = program_.control().value_or(options_.control_path);
-    return run_daemon_(options_);
+    auto options = client_daemon_options(arguments_, program_.control());
+    if (!options) return std::unexpected(options.error());
+    options->supervise = supervise_;
+    options->arguments = without_supervise(argv_);
+    return run_daemon_(*options);
   }
 
   const RunDaemon& run_daemon_;
@@ -469,8 +480,9 @@ class ClientCommands {
   std::vector<std::string> path_words_;
   control::PathArgs path_;
   std::string backend_file_;
-  std::int64_t slow_io_ms_ = 0;
-  client::DaemonOptions options_;
+  ClientDaemonArguments arguments_;
+  bool supervise_ = false;
+  std::vector<std::string> argv_;
 };
 
 }  // namespace

@@ -49,6 +49,14 @@ std::string as_duration(const Json& value) {
   return as_number(value, [](std::uint64_t us) { return human_time(us * 1000); });
 }
 
+/// "blya,blub".
+std::string as_names(const Json& value) {
+  std::string text;
+  if (!value.is_array()) return text;
+  for (const Json& name : value) text += (text.empty() ? "" : ",") + as_text(name);
+  return text;
+}
+
 struct Field {
   const char* title = nullptr;
   const char* name = nullptr;
@@ -100,9 +108,16 @@ constexpr std::array kPathFields = {
 constexpr std::array kSessionFields = {
     Field{"SESSION", "session"},
     Field{"CLIENT", "client"},
+    Field{"STATE", "state", as_text, Align::Left, true, colour_of_state},
     Field{"DEVICES", "devices", as_count, Align::Right},
     kPathsField,
     Field{"PINNED", "pinned_bytes", as_size, Align::Right},
+};
+
+constexpr std::array kExportFields = {
+    Field{"NAME", "name"},     Field{"PATH", "path"},
+    Field{"ACCESS", "access"}, Field{"SIZE", "size_bytes", as_size, Align::Right},
+    Field{"ORIGIN", "origin"}, Field{"OPENED BY", "opened_by", as_names},
 };
 
 constexpr std::array kResizedFields = {
@@ -164,6 +179,10 @@ Result<std::string> list_table(const Json& result, ListKind kind, const TableSty
 
 Result<std::string> sessions_table(const Json& result, const TableStyle& style) {
   return table_of(result.at("sessions"), {kSessionFields.begin(), kSessionFields.end()}, style);
+}
+
+Result<std::string> exports_table(const Json& result, const TableStyle& style) {
+  return table_of(result.at("exports"), {kExportFields.begin(), kExportFields.end()}, style);
 }
 
 Result<std::string> resized_table(const Json& result, const TableStyle& style) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The tables that `list`, `path list`, `session list`, `revalidate` and `discover` print from a
-// daemon's answer. Pure. Errors: EINVAL, a column that there is not.
+// The tables that `list`, `path list`, `session list`, `export list`, `revalidate` and `discover`
+// print from a daemon's answer. Pure. Errors: EINVAL, a column that there is not.
 #pragma once
 
 #include <string>
@@ -20,6 +20,9 @@ Result<std::string> paths_table(const control::Json& result, const TableStyle& s
 
 /// The same for the answer to "sessions".
 Result<std::string> sessions_table(const control::Json& result, const TableStyle& style);
+
+/// The same for the answer to "exports".
+Result<std::string> exports_table(const control::Json& result, const TableStyle& style);
 
 /// The same for the answer to "revalidate".
 Result<std::string> resized_table(const control::Json& result, const TableStyle& style);

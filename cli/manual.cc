@@ -9,6 +9,7 @@
 
 #include "cli/map_help.h"
 #include "cli/roff.h"
+#include "client/map_defaults.h"
 #include "common/control/sockets.h"
 
 namespace rnbd::cli {
@@ -38,6 +39,12 @@ constexpr const char* kErrorText =
     "An error is one line on stderr: program, command, the name of the errno, and what happened; a "
     "second line says what can be done. With --json it is on stdout too. Stdout holds results and "
     "nothing else.";
+
+constexpr const char* kExportText =
+    "A disk with a name of its own: name, what clients say as device_path; path, where it is, "
+    "below "
+    "dev_search_path or not; and access, \"rw\" [\"rw\"] or \"ro\". Names are looked up before "
+    "dev_search_path. One of a later file replaces one with the same name. Behind all other keys.";
 
 bool is_client(const ProgramReference& program) { return program.name == "rnbd-client"; }
 
@@ -84,10 +91,13 @@ void add_files(Page& page, bool client) {
   page.section("FILES");
   if (client) {
     page.item(control::kClientSocket, "", "Where the daemon takes commands.");
+    page.item("/etc/rnbd/client.toml", "", "Configuration of rnbd-client.service.");
+    page.item("/var/lib/rnbd/client-state.json", "", "What was mapped with persist=yes.");
     page.item("/dev/rnbd/, /dev/disk/by-id/rnbd-*", "", "Links to mapped devices.");
   } else {
     page.item(control::kServerSocket, "", "Where the daemon takes commands.");
     page.item("/etc/rnbd/server.toml", "", "Configuration of rnbd-server.service.");
+    page.item("/var/lib/rnbd/server-state.json", "", "What was exported with export add.");
     page.item("/var/lib/rnbd/exports", "", "What is exported unless the configuration says else.");
   }
 }
@@ -117,6 +127,15 @@ void add_key(Page& page, const OptionReference& option) {
   page.item(key + " = ", toml_value(option.value), help);
 }
 
+/// Words of map that the client's configuration may say in advance.
+void add_default_words(Page& page) {
+  for (const MapWord& word : kMapWords) {
+    const auto& names = client::kDefaultWords;
+    if (std::ranges::find(names, word.name) == names.end()) continue;
+    page.item(fmt::format("{} = ", word.name), toml_value(word.value), word.help);
+  }
+}
+
 void add_words(Page& page, bool of_session) {
   for (const MapWord& word : kMapWords) {
     if (word.of_session != of_session) continue;
@@ -144,28 +163,43 @@ std::string command_manual(const ProgramReference& program, std::string_view ver
   for (const OptionReference& option : program.options) add_option(page, option);
   add_exit_codes(page);
   add_files(page, client);
-  see_also(page, client ? "rnbd-mapping(7), rnbd-server(8), fstab(5), systemd.mount(5), udev(7)"
+  see_also(page, client ? "rnbd-client.toml(5), rnbd-mapping(7), rnbd-server(8), fstab(5), "
+                          "systemd.mount(5), udev(7)"
                         : "rnbd-server.toml(5), rnbd-client(8)");
   return page.text();
 }
 
-std::string config_manual(const ProgramReference& server, std::string_view version) {
-  Page page("rnbd-server.toml", 5, version, "configuration of rnbd-server");
+std::string config_manual(const ProgramReference& program, std::string_view version) {
+  const bool client = is_client(program);
+  const std::string file = fmt::format("/etc/rnbd/{}.toml", client ? "client" : "server");
+  Page page(program.name + ".toml", 5, version, "configuration of " + program.name);
   page.section("SYNOPSIS");
-  page.paragraph("/etc/rnbd/server.toml");
+  page.lines(fmt::format("{0}\n{0}.d/*.toml", file));
   page.section("DESCRIPTION");
-  page.paragraph(
-      "A TOML file of keys and values, read when the daemon starts with --config. All keys may be "
-      "left out; what stands in brackets counts then. What is on the daemon's command line counts "
-      "more. A key that is not known, or a value that cannot be, is told with file, line and "
-      "column, and the daemon does not start.");
+  page.paragraph(fmt::format(
+      "A TOML file of keys and values, read when the daemon starts with --config, and by {} "
+      "reload. "
+      "All keys may be left out; what stands in brackets counts then. The drop-ins are read behind "
+      "it, in the order of their names, and override it key by key. What is on the daemon's "
+      "command "
+      "line counts more. A key that is not known, or a value that cannot be, is told with file, "
+      "line and column: the daemon does not start, or goes on as it was.",
+      program.name));
   page.section("KEYS");
-  for (const OptionReference& option : server.options) {
+  if (client) add_default_words(page);
+  for (const OptionReference& option : program.options) {
     if (option.value == "PATH") add_key(page, option);  // --control
   }
-  for (const OptionReference& option : find_verb(server, "daemon")->options) {
-    if (option.names.back() != "--config") add_key(page, option);
+  for (const OptionReference& option : find_verb(program, "daemon")->options) {
+    if (!option.value.empty() && option.names.back() != "--config") add_key(page, option);
   }
+  if (client) {
+    page.section("EXAMPLE");
+    page.lines("on_no_path = \"fail-after:60\"\nlog_level = \"warning\"");
+    see_also(page, "rnbd-client(8), rnbd-mapping(7)");
+    return page.text();
+  }
+  page.item("[[export]]", "", kExportText);
   page.paragraph(
       "A session pins sess_queue_depth times (max_io_size + 4096) bytes of memory: 64 MiB by "
       "default.");
@@ -174,7 +208,12 @@ std::string config_manual(const ProgramReference& server, std::string_view versi
       "# Each client host sees its own directory of the volume group.\n"
       "dev_search_path = \"/dev/exports/%SESSNAME%\"\n"
       "sess_queue_depth = 256\n"
-      "log_level = \"warning\"");
+      "log_level = \"warning\"\n"
+      "\n"
+      "[[export]]\n"
+      "name = \"vol1\"\n"
+      "path = \"/dev/vg/vol1\"\n"
+      "access = \"ro\"");
   see_also(page, "rnbd-server(8)");
   return page.text();
 }

@@ -13,8 +13,9 @@ namespace rnbd::cli {
 /// rnbd-client(8), rnbd-server(8): `program`'s own page.
 std::string command_manual(const ProgramReference& program, std::string_view version);
 
-/// rnbd-server.toml(5): its keys are the options of `server`'s verb daemon.
-std::string config_manual(const ProgramReference& server, std::string_view version);
+/// rnbd-server.toml(5), rnbd-client.toml(5): their keys are the options of the verb daemon; the
+/// client's has words of `map` too.
+std::string config_manual(const ProgramReference& program, std::string_view version);
 
 /// rnbd-mapping(7): the words of `map`.
 std::string mapping_manual(std::string_view version);

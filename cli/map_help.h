@@ -30,6 +30,7 @@ inline constexpr std::array kMapWords = {
             "The server uses O_DIRECT, or its page cache [its choice]"},
     MapWord{"device", "/dev/nbdN", "The node to use [a free one]"},
     MapWord{"on_no_path", "queue|fail-after:N", "Requests wait, or fail after N seconds [queue]"},
+    MapWord{"persist", "yes|no", "Map it again after a reboot, until it is unmapped [no]"},
     MapWord{"mpath_policy", "round-robin|min-inflight|min-latency",
             "How a path is chosen [min-inflight]", true},
     MapWord{"max_reconnect_attempts", "N", "In a row, for each path; -1: no end [-1]", true},

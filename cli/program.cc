@@ -107,21 +107,38 @@ void Program::add_list(ListKind kind) {
   add_table_flags(verb);
 }
 
-void Program::add_config(const std::string& fallback, Validate validate) {
-  CLI::App& verb = add_verb(
-      "config", "validate [FILE]: says where and why a file is wrong",
-      [this, fallback, validate = std::move(validate)] { return config(fallback, validate); });
-  verb.add_option("words", config_words_, "validate, and a file [" + fallback + "]")
-      ->type_name("WORD");
+void Program::add_config(ConfigVerb config) {
+  config_ = std::move(config);
+  CLI::App& verb = add_verb("config",
+                            "validate says where and why a file, or a drop-in beside it, is wrong; "
+                            "show prints what they say, with the defaults",
+                            [this] { return this->config(); });
+  verb.add_option("words", config_words_, "And a file [" + config_.usual + "]")
+      ->type_name("validate|show");
+  add_json_flag(verb);
 }
 
-Ended Program::config(const std::string& fallback, const Validate& validate) {
-  if (config_words_.empty() || config_words_.front() != "validate" || config_words_.size() > 2) {
-    return usage_failure("config validate [FILE] is all there is");
+Ended Program::config() {
+  const bool show = !config_words_.empty() && config_words_.front() == "show";
+  const bool known = show || (!config_words_.empty() && config_words_.front() == "validate");
+  if (!known || config_words_.size() > 2) {
+    return usage_failure("config validate [FILE] and config show [FILE] is all there is");
   }
-  const std::string& file = config_words_.size() == 2 ? config_words_.back() : fallback;
-  if (auto fine = validate(file); !fine) return std::unexpected(fine.error());
-  return print_result(file + " is fine\n");
+  std::optional<std::string> file;
+  if (config_words_.size() == 2) file = config_words_.back();
+  if (show) {
+    const auto settings = config_.show(file);
+    if (!settings) return std::unexpected(settings.error());
+    return print_result(json_ ? json_text(settings_json(*settings)) : settings_text(*settings));
+  }
+  const auto fine = config_.validate(file);
+  if (!fine) return std::unexpected(fine.error());
+  if (json_) {
+    return print_result(json_text({{"schema_version", control::kSchemaVersion}, {"valid", *fine}}));
+  }
+  std::string text;
+  for (const std::string& one : *fine) text += one + " is fine\n";
+  return print_result(text);
 }
 
 void Program::add_stats() {
@@ -171,13 +188,13 @@ Ended Program::doctor(const std::function<std::vector<Finding>()>& examine) {
   return exit_of(findings);
 }
 
+void Program::add_json_flag(CLI::App& verb) {
+  verb.add_flag("--json", json_, "Print JSON; errors too, as {\"error\":{…}}");
+}
+
 void Program::add_table_flags(CLI::App& verb) {
   add_json_flag(verb);
   add_style_flags(verb);
-}
-
-void Program::add_json_flag(CLI::App& verb) {
-  verb.add_flag("--json", json_, "Print JSON; errors too, as {\"error\":{…}}");
 }
 
 void Program::add_style_flags(CLI::App& verb) {

@@ -13,6 +13,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "cli/config.h"
 #include "cli/doctor.h"
 #include "cli/list.h"
 #include "cli/reference.h"
@@ -37,10 +38,8 @@ class Program {
   /// `list [--json] [--noheaders]`.
   void add_list(ListKind kind);
 
-  /// `config validate [FILE]`: `validate` says what is wrong with a file; `fallback` is looked at
-  /// if none is named.
-  using Validate = std::function<std::expected<void, control::Failure>(const std::string& file)>;
-  void add_config(const std::string& fallback, Validate validate);
+  /// `config validate|show [FILE] [--json]`.
+  void add_config(ConfigVerb config);
 
   /// `stats [--json] [--noheaders]`, `top [--interval SECONDS] [-n COUNT]`.
   void add_stats();
@@ -92,7 +91,7 @@ class Program {
  private:
   Ended run_verb(int argc, const char* const* argv, std::string& verb);
   Ended list(ListKind kind);
-  Ended config(const std::string& fallback, const Validate& validate);
+  Ended config();
   Ended stats();
   Ended top();
   Ended events();
@@ -115,6 +114,7 @@ class Program {
   std::string columns_;
   bool now_ = false;
   std::function<std::string()> progress_;
+  ConfigVerb config_;
   std::vector<std::string> config_words_;
   double interval_ = 1;
   std::uint64_t rounds_ = 0;

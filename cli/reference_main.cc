@@ -23,6 +23,7 @@ int main(int argc, char** argv) {
   const std::vector<std::pair<std::string, std::string>> files = {
       {"rnbd-client.8", command_manual(client, RNBD_VERSION)},
       {"rnbd-server.8", command_manual(server, RNBD_VERSION)},
+      {"rnbd-client.toml.5", config_manual(client, RNBD_VERSION)},
       {"rnbd-server.toml.5", config_manual(server, RNBD_VERSION)},
       {"rnbd-mapping.7", mapping_manual(RNBD_VERSION)},
       {"rnbdtab.5", tab_manual(RNBD_VERSION)},

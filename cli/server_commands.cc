@@ -15,6 +15,7 @@
 
 #include "cli/list.h"
 #include "cli/program.h"
+#include "cli/server_admin.h"
 #include "common/control/sockets.h"
 #include "common/control/verbs.h"
 #include "common/metrics_address.h"
@@ -41,6 +42,7 @@ struct DaemonArguments {
   std::optional<std::int64_t> slow_io_ms;
   std::optional<std::string> metrics_listen;
   std::optional<std::string> log_level;
+  std::optional<std::string> state_dir;
 };
 
 template <typename Value, typename Argument, typename Check>
@@ -78,35 +80,53 @@ Status override_all(const DaemonArguments& arguments, const std::optional<std::s
         override_with(arguments.hb_missed_max, server::check_hb_missed_max, options.hb_missed_max),
         override_with(arguments.slow_io_ms, check_slow_io_ms, options.slow_io_ms),
         override_with(arguments.metrics_listen, check_metrics_listen, options.metrics_listen),
-        override_with(arguments.log_level, check_log_level, options.log_level)}) {
+        override_with(arguments.log_level, check_log_level, options.log_level),
+        override_with(arguments.state_dir, check_state_dir, options.state_dir)}) {
     if (!status) return status;
   }
   return {};
 }
 
-std::unexpected<control::Failure> config_failure(Error error) {
-  return std::unexpected(control::Failure{std::move(error), control::ExitCode::ConfigInvalid, {}});
-}
-
-/// Defaults, then the file, then the command line.
-std::expected<DaemonOptions, control::Failure> daemon_options(
-    const DaemonArguments& arguments, const std::optional<std::string>& control) {
-  DaemonOptions options;
+/// Defaults, then the files, then the command line. The answer: what the files have set.
+std::expected<ConfigOrigins, control::Failure> read_options(
+    const DaemonArguments& arguments, const std::optional<std::string>& control,
+    DaemonOptions& options) {
+  ConfigOrigins origins;
   if (arguments.config_file) {
-    if (auto loaded = server::load_config(*arguments.config_file, options); !loaded) {
-      return config_failure(loaded.error());
-    }
+    auto loaded = server::load_config(*arguments.config_file, options);
+    if (!loaded) return config_failure(loaded.error());
+    origins = std::move(*loaded);
   }
   if (auto merged = override_all(arguments, control, options); !merged) {
     return usage_failure(merged.error().message);
   }
   const auto fits = server::check_immediate(options.sess_queue_depth, options.max_io_size);
-  if (fits) return options;
+  if (fits) return origins;
   if (!arguments.config_file) return usage_failure(fits.error().message);
   return config_failure({EINVAL, *arguments.config_file + ": " + fits.error().message});
 }
 
 constexpr const char* kConfigFile = "/etc/rnbd/server.toml";
+
+std::expected<std::vector<std::string>, control::Failure> validate_config(
+    const std::optional<std::string>& file) {
+  const DaemonArguments arguments{.config_file = file.value_or(kConfigFile)};
+  DaemonOptions options;
+  if (auto read = read_options(arguments, {}, options); !read) {
+    return std::unexpected(read.error());
+  }
+  auto files = config_files(*arguments.config_file);
+  if (!files) return config_failure(files.error());
+  return std::move(*files);
+}
+
+std::expected<std::vector<ConfigSetting>, control::Failure> effective_config(
+    const std::optional<std::string>& file) {
+  DaemonOptions options;
+  const auto origins = read_options({.config_file = file.value_or(kConfigFile)}, {}, options);
+  if (!origins) return std::unexpected(origins.error());
+  return server::show_config(options, *origins);
+}
 
 std::vector<Finding> examine() {
   std::vector<Finding> findings = examine_rdma("/");
@@ -147,15 +167,10 @@ class ServerCommands {
     add_revalidate();
     program_.add_events();
     program_.add_doctor(examine);
-    program_.add_config(kConfigFile,
-                        [](const std::string& file) -> std::expected<void, control::Failure> {
-                          DaemonArguments arguments;
-                          arguments.config_file = file;
-                          if (auto options = daemon_options(arguments, {}); !options) {
-                            return std::unexpected(options.error());
-                          }
-                          return {};
-                        });
+    program_.add_config(
+        {.usual = kConfigFile, .validate = validate_config, .show = effective_config});
+    add_reload(program_);
+    admin_.add_verbs();
   }
 
   int run(int argc, const char* const* argv) { return program_.run(argc, argv); }
@@ -195,20 +210,25 @@ class ServerCommands {
         ->type_name("ADDRESS");
     verb.add_option("--log-level", arguments_.log_level, "How much to log [info]")
         ->type_name(fmt::format("{}", fmt::join(kLogLevels, "|")));
+    verb.add_option("--state-dir", arguments_.state_dir,
+                    "For what outlives the daemon; empty: nowhere [/var/lib/rnbd]")
+        ->type_name("DIR");
   }
 
   void add_session() {
     CLI::App& verb = program_.add_verb(control::kSessionVerb, "List and close clients' sessions",
                                        [this] { return session(); });
-    verb.add_option("words", session_words_, "What to do, see below")->type_name("WORD");
+    verb.add_option("words", session_words_, "What to do, see below")->type_name("list|close");
     program_.add_table_flags(verb);
     verb.footer(
         "rnbd-server session list\n"
-        "rnbd-server session close SESSION\n"
+        "rnbd-server session close SESSION [DEVICE]\n"
         "\n"
         "close ends all paths of a session. Its client comes back as soon as it can: what keeps "
         "it\n"
-        "away is unmapping there.");
+        "away is unmapping there, or drain. With DEVICE, the client's name of it or the disk, "
+        "only\n"
+        "that is closed, and I/O fails until the client has opened it again.");
   }
 
   Ended session() {
@@ -221,9 +241,13 @@ class ServerCommands {
                                        did_you_mean(action, control::kSessionActions)),
                            kHint);
     }
-    if (session_words_.size() != 2) return usage_failure(action + " needs one session", kHint);
+    if (session_words_.size() < 2 || session_words_.size() > 3) {
+      return usage_failure(action + " needs one session, and takes one device", kHint);
+    }
     const auto result = program_.ask(
-        control::kSessionVerb, control::to_json(control::SessionArgs{action, session_words_[1]}));
+        control::kSessionVerb,
+        control::to_json(control::SessionArgs{
+            action, session_words_[1], session_words_.size() == 3 ? session_words_[2] : ""}));
     if (!result) return std::unexpected(result.error());
     return 0;
   }
@@ -254,13 +278,22 @@ class ServerCommands {
   }
 
   Ended daemon() {
-    const auto options = daemon_options(arguments_, program_.control());
-    if (!options) return std::unexpected(options.error());
-    return run_daemon_(*options);
+    DaemonOptions options;
+    options.read_again = [this](DaemonOptions& fresh) -> std::expected<void, control::Failure> {
+      if (auto read = read_options(arguments_, program_.control(), fresh); !read) {
+        return std::unexpected(read.error());
+      }
+      return {};
+    };
+    if (auto read = read_options(arguments_, program_.control(), options); !read) {
+      return std::unexpected(read.error());
+    }
+    return run_daemon_(options);
   }
 
   const RunDaemon& run_daemon_;
   Program program_;
+  ServerAdmin admin_{program_};
   DaemonArguments arguments_;
   std::string revalidate_device_;
   std::vector<std::string> session_words_;

@@ -83,6 +83,24 @@ bool is_called(const Json& device, const std::string& name) {
          text_of(device, "mapping_path") == name;
 }
 
+/// Without their paths, which are the session's.
+Json devices_of(const Json& list, const std::string& session) {
+  Json devices = Json::array();
+  for (Json device : list.at("devices")) {
+    if (text_of(device, "session") != session) continue;
+    device.erase("paths");
+    devices.push_back(std::move(device));
+  }
+  return devices;
+}
+
+Result<Json> only_one(std::vector<Json> found, const std::string& name) {
+  if (found.size() == 1) return std::move(found.front());
+  if (found.empty()) return fail(ENOENT, fmt::format("no device, session or path is '{}'", name));
+  return fail(EINVAL, fmt::format("{} things are called '{}': say SESSION/DEVICE, or a node",
+                                  found.size(), name));
+}
+
 void show_into(const Json& object, const std::string& indent, std::string& text) {
   for (const auto& [name, value] : object.items()) {
     if (!value.is_array()) {
@@ -125,24 +143,30 @@ Result<Json> find_object(const Json& list, const Json& paths, const std::string&
   }
   for (const std::string& session : session_names(list, paths)) {
     if (session != name) continue;
-    Json object = {{"session", session}, {"paths", Json::array()}, {"devices", Json::array()}};
+    Json object = {
+        {"session", session}, {"paths", Json::array()}, {"devices", devices_of(list, session)}};
     for (const Json* const path : of_session(paths.at("paths"), session)) {
       object["paths"].push_back(*path);
-    }
-    for (Json device : list.at("devices")) {
-      if (text_of(device, "session") != session) continue;
-      device.erase("paths");
-      object["devices"].push_back(std::move(device));
     }
     found.push_back(std::move(object));
   }
   for (const Json& path : paths.at("paths")) {
     if (text_of(path, "path") == name) found.push_back(path);
   }
-  if (found.size() == 1) return std::move(found.front());
-  if (found.empty()) return fail(ENOENT, fmt::format("no device, session or path is '{}'", name));
-  return fail(EINVAL, fmt::format("{} things are called '{}': say SESSION/DEVICE, or a node",
-                                  found.size(), name));
+  return only_one(std::move(found), name);
+}
+
+Result<Json> find_server_object(const Json& list, const Json& sessions, const std::string& name) {
+  std::vector<Json> found;
+  for (const Json& device : list.at("devices")) {
+    if (is_called(device, name)) found.push_back(device);
+  }
+  for (Json session : sessions.at("sessions")) {
+    if (text_of(session, "session") != name) continue;
+    session["devices"] = devices_of(list, name);
+    found.push_back(std::move(session));
+  }
+  return only_one(std::move(found), name);
 }
 
 Result<Json> parts_of(const Json& list, const Json& paths, const std::string& name) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What `tree`, `show` and `check` make of a client daemon's answers to "list" and "paths". Pure.
+// What `tree`, `show` and `check` make of a daemon's answers to "list" and "paths". Pure.
 #pragma once
 
 #include <string>
@@ -24,6 +24,9 @@ Result<control::Json> parts_of(const control::Json& list, const control::Json& p
 
 /// {"schema_version":1,"sessions":[{"session","policy","devices","in_flight","paths":[…]},…]}
 control::Json client_sessions(const control::Json& list, const control::Json& paths);
+/// The same of a server's answers to "list" and "sessions": a device or a session.
+Result<control::Json> find_server_object(const control::Json& list, const control::Json& sessions,
+                                         const std::string& name);
 
 /// A field a line, "name: value"; what is inside of others indented.
 std::string show_text(const control::Json& object);

@@ -26,7 +26,8 @@ set(CPACK_DEBIAN_CLIENT_PACKAGE_NAME rnbd-client)
 set(CPACK_DEBIAN_CLIENT_PACKAGE_DEPENDS "ibverbs-providers, kmod")
 set(CPACK_DEBIAN_CLIENT_PACKAGE_RECOMMENDS "rdma-core, udev")
 set(CPACK_DEBIAN_CLIENT_PACKAGE_CONTROL_EXTRA
-    ${PACKAGING}/client/postinst ${PACKAGING}/client/prerm ${PACKAGING}/client/postrm)
+    ${PACKAGING}/client/postinst ${PACKAGING}/client/prerm ${PACKAGING}/client/postrm
+    ${PACKAGING}/client/conffiles)
 set(CPACK_COMPONENT_CLIENT_DESCRIPTION
 "block devices of RNBD servers as /dev/nbdX over RDMA
 Maps disks of other hosts, which rnbd-server or the kernel's rnbd_server

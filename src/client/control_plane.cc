@@ -79,7 +79,7 @@ void ControlPlane::serve(control::Commands& commands) {
 void ControlPlane::map(const control::Json& args, control::Reply reply) {
   const auto words = control::read_map_args(args);
   if (!words) return reply(fail(words.error()));
-  auto request = parse_map_words(*words, host_name());
+  auto request = parse_map_words(*words, host_name(), defaults_);
   if (!request) return reply(fail(request.error()));
   if (on_handed_over_) return reply(fail(being_replaced()));
   if (on_stopped_) return reply(fail(ESHUTDOWN, "the daemon is stopping"));

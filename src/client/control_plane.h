@@ -47,6 +47,9 @@ class ControlPlane final : private Device::Events {
   /// they are another version's, and nothing has been touched.
   Status resume();
 
+  /// What mappings to come have that do not say otherwise.
+  void set_defaults(MapDefaults defaults) { defaults_ = std::move(defaults); }
+
   /// Brings all devices to rest, between two requests, for a process after this one; then `done`,
   /// and the process ends without taking anything apart. What cannot be answered in time, its
   /// server is away perhaps, is left as it is: the successor goes on with it.
@@ -104,6 +107,7 @@ class ControlPlane final : private Device::Events {
   std::vector<WorkerContext*> workers_;
   const Duration slow_io_;
   std::function<void()> leave_;
+  MapDefaults defaults_;
   unsigned last_number_ = 0;  ///< in the names of what is kept
   control::EventLog events_;
   std::vector<std::unique_ptr<RnbdSession>> sessions_;

@@ -10,12 +10,14 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 
+#include "client/config_file.h"
 #include "client/control_plane.h"
 #include "client/descriptor_store.h"
 #include "client/kernel_nbd.h"
 #include "client/supervisor.h"
 #include "common/control/daemon_loop.h"
 #include "common/control/exit_codes.h"
+#include "common/control/reload.h"
 #include "common/control/server.h"
 #include "common/log.h"
 #include "common/metrics/metrics_server.h"
@@ -69,6 +71,15 @@ void watch_hand_over(control::DaemonLoop& loop, DescriptorStore& store,
   });
 }
 
+/// What may change while devices are mapped, none of which notices.
+Status adopt(ControlPlane& plane, DaemonOptions& running, const DaemonOptions& fresh) {
+  plane.set_defaults(fresh.map_defaults);
+  log::set_level(fresh.log_level);
+  running.map_defaults = fresh.map_defaults;
+  running.log_level = fresh.log_level;
+  return {};
+}
+
 Status serve(const DaemonOptions& options, Notifier& notifier) {
   auto store = DescriptorStore::from_environment(notifier);
   if (!store) return fail(store.error());
@@ -89,9 +100,17 @@ Status serve(const DaemonOptions& options, Notifier& notifier) {
                       .slow_io = slow_io_limit(options.slow_io_ms)},
                      [&] { leave(); });
   leave = [&plane] { leave_to_successor(plane); };
+  plane.set_defaults(options.map_defaults);
   control::ControlServer commands(loop.io());
   if (Status resumed = plane.resume(); !resumed) return resumed;
   plane.serve(commands);
+  DaemonOptions running = options;
+  control::serve_reload(loop, commands, [&] {
+    return control::reload(
+        running,
+        [&plane](DaemonOptions& was, const DaemonOptions& now) { return adopt(plane, was, now); },
+        changed_keys);
+  });
   if (Status listening = commands.listen(options.control_path); !listening) return listening;
 
   metrics::MetricsServer metrics(loop.io(), [&plane](std::function<void(std::string)> done) {

@@ -4,20 +4,33 @@
 #pragma once
 
 #include <cstdint>
+#include <expected>
+#include <functional>
 #include <string>
+#include <vector>
 
+#include "client/map_defaults.h"
+#include "common/control/messages.h"
 #include "common/control/sockets.h"
 
 namespace rnbd::client {
 
 struct DaemonOptions {
   std::string control_path = control::kClientSocket;  ///< Unix socket to take commands on
-  std::string log_level = "info";                     ///< one of kLogLevels (common/words.h)
-  std::uint32_t slow_io_ms = 0;  ///< requests that take so long are logged; 0: none
-  std::string metrics_listen;    ///< as parse_metrics_address() has it; empty: nowhere
+  std::string config_file;                  ///< what the rest was read from; empty: no file
+  std::string log_level = "info";           ///< one of kLogLevels (common/words.h)
+  std::uint32_t slow_io_ms = 0;             ///< requests that take so long are logged; 0: none
+  std::string metrics_listen;               ///< as parse_metrics_address() has it; empty: nowhere
+  MapDefaults map_defaults;                 ///< of mappings to come
+  std::string state_dir = "/var/lib/rnbd";  ///< for what outlives the daemon; empty: nowhere
   /// Keep the daemon's devices when it dies, and start it again: a process of its own stays for
   /// that, as systemd does.
   bool supervise = false;
+  /// With which it is started again; none of them says to supervise.
+  std::vector<std::string> arguments;
+  /// Makes `fresh`, which has the defaults, what the files and the command line say now; for
+  /// reloading. Control thread.
+  std::function<std::expected<void, control::Failure>(DaemonOptions& fresh)> read_again;
 };
 
 /// Runs the daemon in the foreground until SIGINT or SIGTERM. `options` have been checked. Returns

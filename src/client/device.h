@@ -123,6 +123,7 @@ class Device final : public SessionDevice, private BlockQueueEvents {
   void on_server_changed() override;
   void ask_size();
   void on_size(const Result<wire::OpenResponse>& response);
+  void lose_at_server(const Result<wire::OpenResponse>& opened);
   void change_size(std::uint64_t sectors);
   [[nodiscard]] wire::OpenResponse largest() const;
   [[nodiscard]] wire::OpenResponse latest() const;

@@ -61,15 +61,18 @@ void Device::ask_size() {
 }
 
 void Device::on_size(const Result<wire::OpenResponse>& response) {
-  if (!response) return finish_refresh(fail(response.error()));
+  if (!response) {
+    // A server answers OPEN of what is open, so it is not, whoever has closed it.
+    if (response.error().code != ENOTCONN && can_resize()) lose_at_server(response);
+    return finish_refresh(fail(response.error()));
+  }
   if (!can_resize()) {
     stale_size_ = true;
     return finish_refresh(fail(EBUSY, "the device is not open now"));
   }
   if (response->device_id != opened_.device_id) {
     // The server had closed it, and has opened it again for this.
-    at_server_ = false;
-    reopen([] {});
+    lose_at_server(response);
     return finish_refresh(fail(ENXIO, "the server had closed the device"));
   }
   wire::OpenResponse now = opened_;
@@ -77,6 +80,13 @@ void Device::on_size(const Result<wire::OpenResponse>& response) {
   if (const auto shape = shape_of(now); !shape) return finish_refresh(fail(shape.error()));
   server_sectors_ = response->sectors;
   change_size(response->sectors);
+}
+
+void Device::lose_at_server(const Result<wire::OpenResponse>& opened) {
+  log::warn("{} ({}): the server had closed it", node(), request_.device_path);
+  session_.close_device(opened_.device_id, [] {});  // the id, which it keeps until then
+  at_server_ = false;
+  on_reopened(opened, [] {});
 }
 
 /// Of what the kernel knows, or is just being told: whatever it may ask for passes.

@@ -12,6 +12,7 @@
 #include <fmt/format.h>
 
 #include "client/path_words.h"
+#include "common/assert.h"
 #include "common/words.h"
 
 namespace rnbd::client {
@@ -38,6 +39,8 @@ constexpr std::array kPolicies = {
     Choice<rtrs::PathPolicy>{"rr", rtrs::PathPolicy::RoundRobin},
     Choice<rtrs::PathPolicy>{"mi", rtrs::PathPolicy::MinInflight},
     Choice<rtrs::PathPolicy>{"ml", rtrs::PathPolicy::MinLatency}};
+
+constexpr std::array kPersist = {Choice<bool>{"yes", true}, Choice<bool>{"no", false}};
 
 constexpr std::string_view kQueue = "queue";
 constexpr std::string_view kFailAfter = "fail-after:";
@@ -155,6 +158,7 @@ Status set_device(std::string_view value, Words& words) {
 }
 
 Status set_on_no_path(std::string_view value, Words& words) {
+  words.request.fail_after.reset();
   if (value == kQueue) return {};
   std::optional<std::uint32_t> seconds;
   if (value.starts_with(kFailAfter)) {
@@ -168,6 +172,10 @@ Status set_on_no_path(std::string_view value, Words& words) {
   }
   words.request.fail_after = std::chrono::seconds(*seconds);
   return {};
+}
+
+Status set_persist(std::string_view value, Words& words) {
+  return choose(value, kPersist, words.request.persist);
 }
 
 Status set_policy(std::string_view value, Words& words) {
@@ -219,6 +227,7 @@ constexpr std::array kKeys = {
     Key{"io_mode", set_io_mode},
     Key{"device", set_device},
     Key{"on_no_path", set_on_no_path},
+    Key{"persist", set_persist},
     Key{"mpath_policy", set_policy},
     Key{"hb_interval_ms", set_hb_interval},
     Key{"hb_missed_max", set_hb_missed_max},
@@ -303,8 +312,33 @@ std::string dashed(std::string_view text) {
 
 }  // namespace
 
-Result<MapRequest> parse_map_words(std::span<const std::string> words, std::string_view hostname) {
+std::string_view default_of(const MapDefaults& defaults, std::string_view word) {
+  for (const std::string& one : defaults) {
+    const std::string_view text = one;
+    if (text.starts_with(word) && text.substr(word.size()).starts_with('=')) {
+      return text.substr(word.size() + 1);
+    }
+  }
+  return {};
+}
+
+Status set_default(MapDefaults& defaults, std::string_view word, std::string_view value) {
+  RNBD_ASSERT(std::ranges::find(kDefaultWords, word) != kDefaultWords.end());
+  Words tried;
+  if (Status set = std::ranges::find(kKeys, word, &Key::name)->set(value, tried); !set) {
+    return fail(EINVAL, fmt::format("{} {}", word, set.error().message));
+  }
+  std::erase_if(defaults, [&](const std::string& one) {
+    return one.starts_with(word) && one[word.size()] == '=';
+  });
+  defaults.push_back(fmt::format("{}={}", word, value));
+  return {};
+}
+
+Result<MapRequest> parse_map_words(std::span<const std::string> words, std::string_view hostname,
+                                   const MapDefaults& defaults) {
   Words read;
+  if (auto seen = read_words(defaults, kKeyNames, read); !seen) return fail(seen.error());
   if (auto seen = read_words(words, kKeyNames, read); !seen) return fail(seen.error());
   if (auto status = complete(read, hostname); !status) return fail(status.error());
   return std::move(read.request);

@@ -14,6 +14,7 @@
 //   on_no_path=queue|fail-after:N[s]    while no path is up requests wait (queue), or wait N
 //   seconds
 //                                       and then fail with EIO until one is
+//   persist=yes|no                      mapped again after a reboot, until it is unmapped
 //
 // and of a session that does not exist yet:
 //   mpath_policy=round-robin|min-inflight|min-latency, or rr, mi, ml: min-inflight
@@ -31,6 +32,7 @@
 #include <string_view>
 #include <vector>
 
+#include "client/map_defaults.h"
 #include "common/result.h"
 #include "common/rnbd_wire.h"
 #include "transport/rtrs/path_policy.h"
@@ -65,6 +67,7 @@ struct MapRequest {
   wire::IoMode io_mode = wire::IoMode::ServerDefault;
   std::optional<std::uint32_t> device_index;       ///< N of /dev/nbdN
   std::optional<std::chrono::seconds> fail_after;  ///< without a path; none: requests wait
+  bool persist = false;                            ///< after a reboot too
 
   // Of a new session.
   rtrs::PathPolicy policy = rtrs::PathPolicy::MinInflight;
@@ -74,8 +77,10 @@ struct MapRequest {
 };
 
 /// Understands `words`. `hostname` is this host's, for the session name derived from server=.
-/// EINVAL names the word that is wrong and, where one is near, the right one.
-Result<MapRequest> parse_map_words(std::span<const std::string> words, std::string_view hostname);
+/// `defaults` counts for what they do not say. EINVAL names the word that is wrong and, where one
+/// is near, the right one.
+Result<MapRequest> parse_map_words(std::span<const std::string> words, std::string_view hostname,
+                                   const MapDefaults& defaults = {});
 
 /// Where a server may be: server=, path= and dest_port=.
 struct AddressWords {

@@ -113,8 +113,8 @@ Result<Supervisor> Supervisor::create(const DaemonOptions& options) {
     return fail(errno, "cannot find out which program this is");
   }
   made.program_ = path.data();
-  made.arguments_ = {made.program_, "--control",   options.control_path,
-                     "daemon",      "--log-level", options.log_level};
+  made.arguments_ = options.arguments;
+  made.arguments_.insert(made.arguments_.begin(), made.program_);
 
   made.notices_.reset(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   const int on = 1;
@@ -132,7 +132,7 @@ Result<Supervisor> Supervisor::create(const DaemonOptions& options) {
 
   sigset_t mask;
   ::sigemptyset(&mask);
-  for (const int signal : {SIGCHLD, SIGTERM, SIGINT, SIGUSR2}) ::sigaddset(&mask, signal);
+  for (const int signal : {SIGCHLD, SIGTERM, SIGINT, SIGUSR2, SIGHUP}) ::sigaddset(&mask, signal);
   ::sigprocmask(SIG_BLOCK, &mask, &made.old_mask_);
   made.signals_.reset(::signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK));
   if (!made.signals_) return fail(errno, "cannot watch signals");
@@ -193,8 +193,8 @@ void Supervisor::on_signal() {
   while (::read(signals_.get(), &info, sizeof info) == sizeof info) {
     const int signal = static_cast<int>(info.ssi_signo);
     if (signal == SIGCHLD) continue;
-    if (signal == SIGUSR2) {
-      if (ready_) ::kill(daemon_, SIGUSR2);
+    if (signal == SIGUSR2 || signal == SIGHUP) {
+      if (ready_) ::kill(daemon_, signal);
     } else {
       stopping_ = true;
       if (ready_) ::kill(daemon_, SIGTERM);

@@ -8,9 +8,10 @@
 
 namespace rnbd::client {
 
-/// Runs until the daemon ends by itself, or on SIGINT or SIGTERM, which are passed on, as SIGUSR2
-/// is
-/// ("leave your devices to the next process"). Returns the daemon's exit code.
+/// Runs until the daemon ends by itself, or on SIGINT or SIGTERM, which are passed on, as are
+/// SIGUSR2
+/// ("leave your devices to the next process") and SIGHUP ("read your configuration again"). Returns
+/// the daemon's exit code.
 int supervise(const DaemonOptions& options);
 
 }  // namespace rnbd::client

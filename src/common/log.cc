@@ -64,4 +64,8 @@ std::string_view About::device() {
   return innermost == nullptr ? std::string_view() : innermost->device_;
 }
 
+void set_level(const std::string& level) {
+  spdlog::default_logger()->set_level(spdlog::level::from_str(level));
+}
+
 }  // namespace rnbd::log

@@ -37,5 +37,7 @@ class About {
   const std::string device_;
   const About* outer_;
 };
+/// Another level from now on. Any thread.
+void set_level(const std::string& level);
 
 }  // namespace rnbd::log

@@ -81,4 +81,10 @@ inline Status check_log_level(std::string_view level) {
                           level, did_you_mean(level, kLogLevels)));
 }
 
+/// Where a daemon keeps what outlives it; empty: nowhere. EINVAL, as above.
+inline Status check_state_dir(std::string_view path) {
+  if (path.empty() || path.starts_with('/')) return {};
+  return fail(EINVAL, fmt::format("state_dir must begin with '/', not be '{}'", path));
+}
+
 }  // namespace rnbd

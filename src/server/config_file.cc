@@ -4,124 +4,150 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <string_view>
-#include <toml++/toml.h>
 #include <utility>
 
 #include <fmt/format.h>
 
 #include "common/metrics_address.h"
 #include "common/slow_io.h"
-#include "common/text_file.h"
-#include "common/words.h"
 #include "server/daemon_options.h"
 
 namespace rnbd::server {
 namespace {
 
-std::string_view type_name(const toml::node& value) {
-  switch (value.type()) {
-    case toml::node_type::string:
-      return "a string";
-    case toml::node_type::integer:
-      return "a whole number";
-    case toml::node_type::floating_point:
-      return "a number with a fraction";
-    case toml::node_type::boolean:
-      return "true or false";
-    case toml::node_type::array:
-      return "an array";
-    case toml::node_type::table:
-      return "a table";
-    case toml::node_type::date:
-    case toml::node_type::time:
-    case toml::node_type::date_time:
-      return "a date or time";
-    case toml::node_type::none:
-      break;  // nodes of a parsed file have a type
+using Json = nlohmann::ordered_json;
+using Key = ConfigKey<DaemonOptions>;
+
+Status set_truth(const ConfigItem& item, bool& field) {
+  const auto value = truth_of(item);
+  if (!value) return fail(value.error());
+  field = *value;
+  return {};
+}
+
+Status set_access(const ConfigItem& item, bool& read_only) {
+  const auto text = text_of(item);
+  if (!text) return fail(text.error());
+  const auto access = parse_export_access(*text);
+  if (!access) return wrong_at(item.place, access.error().message);
+  read_only = *access;
+  return {};
+}
+
+Status set_export_key(const ConfigItem& item, NamedExport& made) {
+  constexpr std::array<std::string_view, 3> kNames = {"name", "path", "access"};
+  if (item.key == "name") return set_text(item, check_export_name, made.name);
+  if (item.key == "path") return set_text(item, check_export_path, made.path);
+  if (item.key == "access") return set_access(item, made.read_only);
+  return wrong_at(item.key_place, fmt::format("unknown key '{}' of an export{}", item.key,
+                                              did_you_mean(item.key, kNames)));
+}
+
+Result<NamedExport> read_export(const ConfigTable& table, std::string_view place) {
+  NamedExport made;
+  for (const ConfigItem& item : table) {
+    if (Status set = set_export_key(item, made); !set) return fail(set.error());
   }
-  return "nothing";
+  for (const auto& [name, value] : {std::pair("name", &made.name), std::pair("path", &made.path)}) {
+    if (!value->empty()) continue;
+    return wrong_at(table.empty() ? place : table.front().key_place,
+                    fmt::format("an export without a {}", name));
+  }
+  return made;
 }
 
-template <typename T>
-Result<T> value_of(const toml::node& node, std::string_view key, std::string_view wanted) {
-  if (const auto* value = node.as<T>()) return value->get();
-  return fail(EINVAL, fmt::format("{} must be {}, not {}", key, wanted, type_name(node)));
-}
-
-template <typename Field>
-Status set_number(const toml::node& node, std::string_view key, Status (*check)(std::int64_t),
-                  Field& field) {
-  const auto value = value_of<std::int64_t>(node, key, "a whole number");
-  if (!value) return fail(value.error());
-  if (auto checked = check(*value); !checked) return checked;
-  field = static_cast<Field>(*value);
+Status add_exports(const ConfigItem& item, DaemonOptions& options) {
+  const auto tables = tables_of(item);
+  if (!tables) return fail(tables.error());
+  std::vector<std::string> here;
+  for (const ConfigTable& table : *tables) {
+    auto made = read_export(table, item.place);
+    if (!made) return fail(made.error());
+    if (std::ranges::find(here, made->name) != here.end()) {
+      return wrong_at(table.front().key_place,
+                      fmt::format("two exports are called '{}'", made->name));
+    }
+    here.push_back(made->name);
+    std::erase_if(options.exports, [&](const NamedExport& one) { return one.name == made->name; });
+    options.exports.push_back(std::move(*made));
+  }
   return {};
 }
 
-Status set_text(const toml::node& node, std::string_view key, Status (*check)(std::string_view),
-                std::string& field) {
-  auto value = value_of<std::string>(node, key, "a string");
-  if (!value) return fail(value.error());
-  if (auto checked = check(*value); !checked) return checked;
-  field = std::move(*value);
-  return {};
+Json show_exports(const DaemonOptions& options) {
+  Json list = Json::array();
+  for (const NamedExport& one : options.exports) {
+    list.push_back(
+        {{"name", one.name}, {"path", one.path}, {"access", access_name(one.read_only)}});
+  }
+  return list;
 }
-
-struct Key {
-  std::string_view name;
-  Status (*set)(const toml::node& node, std::string_view key, DaemonOptions& options);
-};
 
 constexpr std::array kKeys = {
     Key{"port_nr",
-        [](const toml::node& node, std::string_view key, DaemonOptions& options) {
-          return set_number(node, key, check_port_nr, options.port_nr);
-        }},
+        [](const ConfigItem& item, DaemonOptions& options) {
+          return set_number(item, check_port_nr, options.port_nr);
+        },
+        [](const DaemonOptions& options) { return Json(options.port_nr); }},
     Key{"dev_search_path",
-        [](const toml::node& node, std::string_view key, DaemonOptions& options) {
-          return set_text(node, key, check_dev_search_path, options.dev_search_path);
-        }},
+        [](const ConfigItem& item, DaemonOptions& options) {
+          return set_text(item, check_dev_search_path, options.dev_search_path);
+        },
+        [](const DaemonOptions& options) { return Json(options.dev_search_path); }},
     Key{"sess_queue_depth",
-        [](const toml::node& node, std::string_view key, DaemonOptions& options) {
-          return set_number(node, key, check_sess_queue_depth, options.sess_queue_depth);
-        }},
+        [](const ConfigItem& item, DaemonOptions& options) {
+          return set_number(item, check_sess_queue_depth, options.sess_queue_depth);
+        },
+        [](const DaemonOptions& options) { return Json(options.sess_queue_depth); }},
     Key{"max_io_size",
-        [](const toml::node& node, std::string_view key, DaemonOptions& options) {
-          return set_number(node, key, check_max_io_size, options.max_io_size);
-        }},
+        [](const ConfigItem& item, DaemonOptions& options) {
+          return set_number(item, check_max_io_size, options.max_io_size);
+        },
+        [](const DaemonOptions& options) { return Json(options.max_io_size); }},
     Key{"always_invalidate",
-        [](const toml::node& node, std::string_view key, DaemonOptions& options) -> Status {
-          const auto value = value_of<bool>(node, key, "true or false");
-          if (!value) return fail(value.error());
-          options.always_invalidate = *value;
-          return {};
-        }},
+        [](const ConfigItem& item, DaemonOptions& options) {
+          return set_truth(item, options.always_invalidate);
+        },
+        [](const DaemonOptions& options) { return Json(options.always_invalidate); }},
     Key{"hb_interval_ms",
-        [](const toml::node& node, std::string_view key, DaemonOptions& options) {
-          return set_number(node, key, check_hb_interval, options.hb_interval_ms);
-        }},
+        [](const ConfigItem& item, DaemonOptions& options) {
+          return set_number(item, check_hb_interval, options.hb_interval_ms);
+        },
+        [](const DaemonOptions& options) { return Json(options.hb_interval_ms); }},
     Key{"hb_missed_max",
-        [](const toml::node& node, std::string_view key, DaemonOptions& options) {
-          return set_number(node, key, check_hb_missed_max, options.hb_missed_max);
-        }},
+        [](const ConfigItem& item, DaemonOptions& options) {
+          return set_number(item, check_hb_missed_max, options.hb_missed_max);
+        },
+        [](const DaemonOptions& options) { return Json(options.hb_missed_max); }},
     Key{"slow_io_ms",
-        [](const toml::node& node, std::string_view key, DaemonOptions& options) {
-          return set_number(node, key, check_slow_io_ms, options.slow_io_ms);
-        }},
+        [](const ConfigItem& item, DaemonOptions& options) {
+          return set_number(item, check_slow_io_ms, options.slow_io_ms);
+        },
+        [](const DaemonOptions& options) { return Json(options.slow_io_ms); }},
     Key{"metrics_listen",
-        [](const toml::node& node, std::string_view key, DaemonOptions& options) {
-          return set_text(node, key, check_metrics_listen, options.metrics_listen);
-        }},
+        [](const ConfigItem& item, DaemonOptions& options) {
+          return set_text(item, check_metrics_listen, options.metrics_listen);
+        },
+        [](const DaemonOptions& options) { return Json(options.metrics_listen); }},
     Key{"control",
-        [](const toml::node& node, std::string_view key, DaemonOptions& options) {
-          return set_text(node, key, check_control, options.control_path);
-        }},
+        [](const ConfigItem& item, DaemonOptions& options) {
+          return set_text(item, check_control, options.control_path);
+        },
+        [](const DaemonOptions& options) { return Json(options.control_path); }},
     Key{"log_level",
-        [](const toml::node& node, std::string_view key, DaemonOptions& options) {
-          return set_text(node, key, check_log_level, options.log_level);
-        }},
+        [](const ConfigItem& item, DaemonOptions& options) {
+          return set_text(item, check_log_level, options.log_level);
+        },
+        [](const DaemonOptions& options) { return Json(options.log_level); }},
+    Key{"state_dir",
+        [](const ConfigItem& item, DaemonOptions& options) {
+          return set_text(item, check_state_dir, options.state_dir);
+        },
+        [](const DaemonOptions& options) { return Json(options.state_dir); }},
+    Key{"export", add_exports, show_exports},
 };
+
+constexpr std::span<const Key> keys() { return kKeys; }
 
 constexpr auto kKeyNames = [] {
   std::array<std::string_view, kKeys.size()> names;
@@ -129,41 +155,24 @@ constexpr auto kKeyNames = [] {
   return names;
 }();
 
-std::unexpected<Error> fail_at(const std::string& path, const toml::source_position& where,
-                               std::string_view reason) {
-  return fail(EINVAL, fmt::format("{}:{}:{}: {}", path, where.line, where.column, reason));
-}
-
-Status apply(const toml::table& table, const std::string& path, DaemonOptions& options) {
-  for (const auto& [name, node] : table) {
-    const std::string_view text = name.str();
-    const auto key = std::ranges::find(kKeys, text, &Key::name);
-    if (key == kKeys.end()) {
-      return fail_at(path, name.source().begin,
-                     fmt::format("unknown key '{}'{}", text, did_you_mean(text, kKeyNames)));
-    }
-    if (auto set = key->set(node, text, options); !set) {
-      return fail_at(path, node.source().begin, set.error().message);
-    }
-  }
-  return {};
-}
-
 }  // namespace
 
-Status load_config(const std::string& path, DaemonOptions& options) {
-  const auto text = read_text_file(path);
-  if (!text) return fail(text.error());
+Result<ConfigOrigins> load_config(const std::string& path, DaemonOptions& options) {
   DaemonOptions changed = options;
-  try {
-    const toml::table table = toml::parse(*text);
-    if (auto applied = apply(table, path, changed); !applied) return applied;
-  } catch (const toml::parse_error& error) {
-    return fail_at(path, error.source().begin, error.description());
-  }
+  auto origins = load_config_files(path, keys(), changed);
+  if (!origins) return origins;
   changed.config_file = path;
   options = std::move(changed);
-  return {};
+  return origins;
+}
+
+std::vector<ConfigSetting> show_config(const DaemonOptions& options, const ConfigOrigins& origins) {
+  return show_settings(keys(), options, origins);
+}
+
+std::vector<std::string_view> changed_keys(const DaemonOptions& running,
+                                           const DaemonOptions& wanted) {
+  return differing_keys(keys(), running, wanted);
 }
 
 std::span<const std::string_view> config_keys() { return kKeyNames; }

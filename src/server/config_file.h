@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The server daemon's configuration file: TOML, flat, keys named like the kernel's parameters.
-// Read once at start, on the main thread.
+// The server daemon's configuration file and its drop-ins: TOML, keys named like the kernel's
+// parameters. Read at start, on the main thread, and when a command says so, on the control thread.
 //
 //   port_nr = 1234
 //   dev_search_path = "/dev/exports/%SESSNAME%"
@@ -11,21 +11,36 @@
 //   metrics_listen = "127.0.0.1:9870"
 //   control = "/run/rnbd/server.sock"
 //   log_level = "info"
+//   [[export]]
+//   name = "vol1"
+//   path = "/dev/vg/vol1"
+//   access = "ro"
+//
+// Exports of a later file are added; one with a known name replaces that.
 #pragma once
 
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
+#include "common/config_file.h"
 #include "common/result.h"
 #include "server/daemon.h"
 
 namespace rnbd::server {
 
-/// Overwrites what the file at `path` sets. Each value has been checked by itself; how they go
-/// together is check_immediate()'s. Errors: EINVAL with "FILE:LINE:COLUMN: reason", and those of
-/// reading the file. `options` are unchanged then.
-Status load_config(const std::string& path, DaemonOptions& options);
+/// Overwrites what the file at `path` and its drop-ins set. Each value has been checked by itself;
+/// how they go together is check_immediate()'s. Errors: EINVAL with "FILE:LINE:COLUMN: reason", and
+/// those of reading the files. `options` are unchanged then.
+Result<ConfigOrigins> load_config(const std::string& path, DaemonOptions& options);
+
+/// All keys as they are in force.
+std::vector<ConfigSetting> show_config(const DaemonOptions& options, const ConfigOrigins& origins);
+
+/// What a daemon that runs with `running` would do differently with `wanted`.
+std::vector<std::string_view> changed_keys(const DaemonOptions& running,
+                                           const DaemonOptions& wanted);
 
 /// The keys that a file may have.
 std::span<const std::string_view> config_keys();

@@ -26,6 +26,25 @@ std::vector<WorkerContext*> contexts(const std::vector<StoreWorker>& workers) {
   return result;
 }
 
+std::string state_name(const Export& entry, const Drain& drain) {
+  const bool draining = entry.state == ExportState::Open && drain.covers(entry.session_name);
+  return draining ? "draining" : std::string(state_name(entry.state));
+}
+
+/// What only `show` and scripts want to know of a device.
+void add_details(const Export& entry, control::Json& device) {
+  const auto open = std::chrono::system_clock::now() - entry.since;
+  device["device_id"] = entry.device_id;
+  device["named"] = entry.named;
+  device["open_seconds"] = std::chrono::duration_cast<std::chrono::seconds>(open).count();
+  if (!entry.backend) return;
+  const DiskLimits& limits = entry.backend->limits();
+  device["logical_block_bytes"] = limits.logical_block_size;
+  device["physical_block_bytes"] = limits.physical_block_size;
+  device["can_discard"] = limits.max_discard_sectors != 0;
+  device["can_write_zeroes"] = limits.max_write_zeroes_sectors != 0;
+}
+
 /// Of all devices of a session alike.
 control::Json list_paths(const rtrs::ServerSession& session) {
   control::Json paths = control::Json::array();
@@ -66,6 +85,7 @@ ControlPlane::ControlPlane(ControlContext& control, std::vector<StoreWorker> wor
 }
 
 void ControlPlane::serve(control::Commands& commands) {
+  serve_admin(commands);
   commands.handle(control::kListVerb,
                   [this](const control::Json&, control::Reply reply) { reply(list()); });
   commands.handle(control::kSessionsVerb,
@@ -96,6 +116,7 @@ void ControlPlane::stop(Executor::Task done) {
 }
 
 Result<rtrs::RequestHandler*> ControlPlane::on_session_named(rtrs::ServerSession& session) {
+  if (!exports_.drain().may_return(session.name())) return being_drained();
   peers_.push_back(std::make_unique<SessionPeer>(++sessions_named_, session, workers_, control_,
                                                  exports_, slow_io_));
   const rtrs::ServerPath& path = *session.paths().front();
@@ -173,11 +194,12 @@ control::Json ControlPlane::sessions() const {
   for (const auto& peer : peers_) {
     const rtrs::ServerSession& session = peer->session();
     control::Json paths = list_paths(session);
-    control::Json entry = control::to_json(
-        control::SessionEntry{.session = session.name(),
-                              .client = client_addresses(paths),
-                              .devices = open_devices(*peer),
-                              .pinned_bytes = peer->session().chunks().memory().size()});
+    control::Json entry = control::to_json(control::SessionEntry{
+        .session = session.name(),
+        .client = client_addresses(paths),
+        .devices = open_devices(*peer),
+        .pinned_bytes = peer->session().chunks().memory().size(),
+        .state = exports_.drain().covers(session.name()) ? "draining" : "open"});
     entry["paths"] = std::move(paths);
     entries.push_back(std::move(entry));
   }
@@ -193,6 +215,7 @@ void ControlPlane::session(const control::Json& args, control::Reply reply) {
   if (peer == peers_.end()) {
     return reply(fail(ENOENT, fmt::format("there is no session {}", wanted->session)));
   }
+  if (!wanted->device.empty()) return close_device(**peer, wanted->device, std::move(reply));
   const log::About about(wanted->session);
   log::info("session {} is closed by the administrator", wanted->session);
   (*peer)->session().close("closed by the administrator");
@@ -224,11 +247,12 @@ control::Json ControlPlane::list() const {
         control::DeviceEntry{.device = entry->device_path,
                              .session = entry->session_name,
                              .mapping_path = entry->mapping_path,
-                             .state = std::string(state_name(entry->state)),
+                             .state = state_name(*entry, exports_.drain()),
                              .access_mode = std::string(wire::name_of(entry->access)),
                              .io_mode = std::string(wire::name_of(entry->io_mode)),
                              .size_bytes = entry->size_bytes,
                              .client = client_addresses(paths)});
+    add_details(*entry, device);
     device["paths"] = std::move(paths);
     devices.push_back(std::move(device));
   }

@@ -6,10 +6,14 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <string>
+#include <string_view>
 #include <vector>
 
+#include "common/control/admin_verbs.h"
 #include "common/control/event_log.h"
 #include "common/control/server.h"
+#include "common/control/state_file.h"
 #include "common/control_context.h"
 #include "server/exports.h"
 #include "server/metrics.h"
@@ -32,6 +36,15 @@ class ControlPlane final : private rtrs::ServerSessionEvents {
   /// Disconnects all clients; `done` once nothing runs on any worker.
   void stop(Executor::Task done);
 
+  /// Of sessions to come.
+  void set_heartbeat(const rtrs::HeartbeatTiming& heartbeat) { acceptor_.set_heartbeat(heartbeat); }
+
+  [[nodiscard]] Exports& exports() { return exports_; }
+
+  /// Takes up the exports that were added before, and keeps there those that will be. `state`
+  /// outlives the control plane. Before listen(); blocks.
+  void remember_in(control::StateFile& state);
+
   /// What commands ask for.
   void serve(control::Commands& commands);
 
@@ -52,6 +65,21 @@ class ControlPlane final : private rtrs::ServerSessionEvents {
   using Counted = std::move_only_function<void(std::vector<control::DeviceStats>)>;
   void count(Counted done);
   [[nodiscard]] std::uint64_t open_devices(const SessionPeer& peer) const;
+
+  void serve_admin(control::Commands& commands);
+  [[nodiscard]] control::Json list_named();
+  void change_export(const control::Json& args, control::Reply reply);
+  void add_export(const control::ExportArgs& wanted, control::Reply reply);
+  void remove_export(const control::ExportArgs& wanted, control::Reply reply);
+  void save_exports(control::Reply reply);
+  [[nodiscard]] std::vector<const Export*> opened_as(std::string_view name) const;
+  void force_close(const std::vector<const Export*>& devices, Executor::Task done);
+  void close_device(SessionPeer& peer, const std::string& device, control::Reply reply);
+  void drain(const control::Json& args, control::Reply reply);
+  [[nodiscard]] bool knows_session(const std::string& name);
+  [[nodiscard]] std::vector<Drain::Device> open_devices() const;
+  [[nodiscard]] control::DrainResult left_to_drain(const std::string& session) const;
+
   void look_at_sizes();
   void announce(const std::vector<Exports::Resized>& resized);
   Result<rtrs::RequestHandler*> on_session_named(rtrs::ServerSession& session) override;
@@ -69,6 +97,7 @@ class ControlPlane final : private rtrs::ServerSessionEvents {
   std::unique_ptr<transport::Listener> listener_;
   std::vector<std::unique_ptr<SessionPeer>> peers_;
   std::uint64_t sessions_named_ = 0;
+  control::StateFile* state_ = nullptr;
   std::unique_ptr<ControlContext::Timer> next_look_;  ///< at the disks' sizes
 };
 

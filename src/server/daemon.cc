@@ -5,12 +5,15 @@
 #include <unistd.h>
 
 #include "common/control/daemon_loop.h"
+#include "common/control/reload.h"
 #include "common/control/server.h"
+#include "common/control/state_file.h"
 #include "common/control/verbs.h"
 #include "common/limits.h"
 #include "common/log.h"
 #include "common/metrics/metrics_server.h"
 #include "common/slow_io.h"
+#include "server/config_file.h"
 #include "server/control_plane.h"
 #include "server/uring_store.h"
 #include "transport/rtrs/device_check.h"
@@ -68,14 +71,18 @@ std::uint64_t half_of_memory() {
          static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE)) / 2;
 }
 
+rtrs::HeartbeatTiming heartbeat_of(const DaemonOptions& options) {
+  return {.interval = std::chrono::milliseconds(options.hb_interval_ms),
+          .missed_max = options.hb_missed_max};
+}
+
 rtrs::AcceptorSettings acceptor_settings(const DaemonOptions& options) {
   return {.parameters = {.queue_depth = options.sess_queue_depth,
                          .max_io_size = options.max_io_size,
                          .max_header_size = limits::kHeaderArea,
                          .new_key = options.always_invalidate},
           .memory_limit = half_of_memory(),
-          .heartbeat = {.interval = std::chrono::milliseconds(options.hb_interval_ms),
-                        .missed_max = options.hb_missed_max}};
+          .heartbeat = heartbeat_of(options)};
 }
 
 /// Over all adapters, if they can do what is promised.
@@ -98,6 +105,22 @@ void announce(const DaemonOptions& options, const rtrs::AcceptorSettings& settin
             settings.memory_limit >> 20);
 }
 
+/// What may change while clients are connected, of which none is disconnected.
+Status adopt(ControlPlane& plane, DaemonOptions& running, const DaemonOptions& fresh) {
+  auto search_path = SearchPath::create(fresh.dev_search_path);
+  if (!search_path) return fail(search_path.error());
+  plane.exports().set_search_path(std::move(*search_path));
+  plane.exports().named().configure(fresh.exports);
+  plane.set_heartbeat(heartbeat_of(fresh));
+  log::set_level(fresh.log_level);
+  running.dev_search_path = fresh.dev_search_path;
+  running.exports = fresh.exports;
+  running.hb_interval_ms = fresh.hb_interval_ms;
+  running.hb_missed_max = fresh.hb_missed_max;
+  running.log_level = fresh.log_level;
+  return {};
+}
+
 Status serve(const DaemonOptions& options, Notifier& notifier) {
   control::DaemonLoop loop;
   auto search_path = SearchPath::create(options.dev_search_path);
@@ -110,12 +133,22 @@ Status serve(const DaemonOptions& options, Notifier& notifier) {
   Stores stores(*pool);
   if (Status created = stores.create(); !created) return created;
 
+  control::StateFile state(loop.context(), options.state_dir, "server-state.json");
   ControlPlane plane(loop.context(), stores.workers(), settings, std::move(*search_path),
                      slow_io_limit(options.slow_io_ms));
+  plane.exports().named().configure(options.exports);
+  plane.remember_in(state);
   if (Status listening = plane.listen(**fabric, options.port_nr); !listening) return listening;
 
   control::ControlServer commands(loop.io());
   plane.serve(commands);
+  DaemonOptions running = options;
+  control::serve_reload(loop, commands, [&] {
+    return control::reload(
+        running,
+        [&plane](DaemonOptions& was, const DaemonOptions& now) { return adopt(plane, was, now); },
+        changed_keys);
+  });
   if (Status listening = commands.listen(options.control_path); !listening) return listening;
 
   metrics::MetricsServer metrics(loop.io(), [&plane](std::function<void(std::string)> done) {

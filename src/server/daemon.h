@@ -4,9 +4,14 @@
 #pragma once
 
 #include <cstdint>
+#include <expected>
+#include <functional>
 #include <string>
+#include <vector>
 
+#include "common/control/messages.h"
 #include "common/control/sockets.h"
+#include "server/named_exports.h"
 
 namespace rnbd::server {
 
@@ -24,6 +29,11 @@ struct DaemonOptions {
   std::uint32_t slow_io_ms = 0;          ///< requests that take so long are logged; 0: none
   std::string metrics_listen;            ///< as parse_metrics_address() has it; empty: nowhere
   std::string log_level = "info";        ///< one of kLogLevels (common/words.h)
+  std::string state_dir = "/var/lib/rnbd";  ///< for what outlives the daemon; empty: nowhere
+  std::vector<NamedExport> exports;         ///< by name, beside dev_search_path
+  /// Makes `fresh`, which has the defaults, what the files and the command line say now; for
+  /// reloading. Control thread.
+  std::function<std::expected<void, control::Failure>(DaemonOptions& fresh)> read_again;
 };
 
 /// Runs the daemon in the foreground until SIGINT or SIGTERM. `options` have passed check().

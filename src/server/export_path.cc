@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <charconv>
 #include <fcntl.h>
 
 #include <climits>
@@ -11,8 +12,10 @@
 #include <linux/openat2.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 
 #include "common/rnbd_wire.h"
+#include "common/text_file.h"
 
 namespace rnbd::server {
 namespace {
@@ -79,7 +82,45 @@ int open_confined(int directory, const std::string& name) {
   }
 }
 
+Result<FoundDisk> identify(UniqueFd location, const std::string& path) {
+  struct stat status{};
+  if (::fstat(location.get(), &status) != 0) return fail(errno, fmt::format("fstat of {}", path));
+  if (!S_ISBLK(status.st_mode) && !S_ISREG(status.st_mode)) {
+    return fail(ENOTBLK, fmt::format("{} is neither a block device nor a regular file", path));
+  }
+  const DiskIdentity identity =
+      S_ISBLK(status.st_mode)
+          ? DiskIdentity{.is_block = true, .device = status.st_rdev, .inode = 0}
+          : DiskIdentity{.is_block = false, .device = status.st_dev, .inode = status.st_ino};
+  std::string real = real_path(location.get(), path);
+  return FoundDisk(std::move(location), identity, std::move(real));
+}
+
 }  // namespace
+
+Result<FoundDisk> find_disk(const std::string& path) {
+  UniqueFd location(::open(path.c_str(), O_PATH | O_CLOEXEC));
+  if (!location) return fail(errno, fmt::format("no device {}", path));
+  return identify(std::move(location), path);
+}
+
+Result<std::uint64_t> size_of(const FoundDisk& disk) {
+  const DiskIdentity& identity = disk.identity();
+  if (!identity.is_block) {
+    struct stat status{};
+    if (::stat(disk.path().c_str(), &status) != 0) {
+      return fail(errno, fmt::format("cannot look at {}", disk.path()));
+    }
+    return static_cast<std::uint64_t>(status.st_size);
+  }
+  const auto text = read_text_file(
+      fmt::format("/sys/dev/block/{}:{}/size", major(identity.device), minor(identity.device)));
+  if (!text) return fail(text.error());
+  std::uint64_t sectors = 0;
+  const auto [end, error] = std::from_chars(text->data(), text->data() + text->size(), sectors);
+  if (error != std::errc{}) return fail(EIO, fmt::format("{} has no size", disk.path()));
+  return sectors * wire::kSectorSize;
+}
 
 Result<UniqueFd> FoundDisk::reopen(int flags) const {
   UniqueFd fd(::open(proc_path(location_.get()).c_str(), flags | O_CLOEXEC));
@@ -120,17 +161,7 @@ Result<FoundDisk> SearchPath::find(std::string_view session_name, std::string_vi
   }
   if (!location) return fail(errno, fmt::format("no device {}", path));
 
-  struct stat status{};
-  if (::fstat(location.get(), &status) != 0) return fail(errno, fmt::format("fstat of {}", path));
-  if (!S_ISBLK(status.st_mode) && !S_ISREG(status.st_mode)) {
-    return fail(ENOTBLK, fmt::format("{} is neither a block device nor a regular file", path));
-  }
-  const DiskIdentity identity =
-      S_ISBLK(status.st_mode)
-          ? DiskIdentity{.is_block = true, .device = status.st_rdev, .inode = 0}
-          : DiskIdentity{.is_block = false, .device = status.st_dev, .inode = status.st_ino};
-  std::string real = real_path(location.get(), path);
-  return FoundDisk(std::move(location), identity, std::move(real));
+  return identify(std::move(location), path);
 }
 
 }  // namespace rnbd::server

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <compare>
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -43,6 +44,13 @@ class FoundDisk {
   DiskIdentity identity_;
   std::string path_;
 };
+
+/// The disk at an absolute path, wherever that leads. Errors: ENOENT; EACCES; ENOTBLK for what is
+/// neither a block device nor a regular file; others of open(2).
+Result<FoundDisk> find_disk(const std::string& path);
+
+/// Its size, without opening it. Errors: those of stat(2) and of reading sysfs.
+Result<std::uint64_t> size_of(const FoundDisk& disk);
 
 /// The server's dev_search_path. With "%SESSNAME%" in it, that and everything behind it stands for
 /// the name of the asking session, as in the kernel's rnbd_server.

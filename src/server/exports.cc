@@ -48,6 +48,7 @@ unsigned writers_tolerated(wire::AccessMode access) {
 Result<Export*> Exports::open(const Session& session, std::string_view name,
                               std::uint8_t wanted_access, std::uint8_t wanted_io_mode) {
   if (Export* known = find_open(session.id, name); known != nullptr) return known;
+  if (!drain_.may_open(session.name, name)) return being_drained();
   const auto access = parse_access(wanted_access);
   if (!access) return fail(access.error());
   const auto io_mode = parse_io_mode(wanted_io_mode);
@@ -55,7 +56,7 @@ Result<Export*> Exports::open(const Session& session, std::string_view name,
   const auto id = free_id(session.id);
   if (!id) return fail(id.error());
 
-  const auto disk = search_path_.find(session.name, name);
+  const auto disk = find_named_or_below(session, name, *access);
   if (!disk) return fail(disk.error());
   if (Status status = admit(*disk, *access); !status) return fail(status.error());
   auto backend = Backend::open(*disk, *access != wire::AccessMode::ReadOnly, *io_mode);
@@ -76,10 +77,21 @@ Result<Export*> Exports::open(const Session& session, std::string_view name,
                .size_bytes = backend->size_bytes(),
                .since = std::chrono::system_clock::now(),
                .state = ExportState::Open,
+               .named = named_.find(name) != nullptr,
                .backend = std::move(*backend)};
   Export& made = exports_.emplace(Key{session.id, *id}, std::move(entry)).first->second;
   on_change_(made, ExportState::Open);
   return &made;
+}
+
+Result<FoundDisk> Exports::find_named_or_below(const Session& session, std::string_view name,
+                                               wire::AccessMode access) const {
+  const NamedExports::Entry* const named = named_.find(name);
+  if (named == nullptr) return search_path_.find(session.name, name);
+  if (named->disk.read_only && access != wire::AccessMode::ReadOnly) {
+    return fail(EROFS, fmt::format("{} is exported read-only", name));
+  }
+  return find_disk(named->disk.path);
 }
 
 Export* Exports::find(std::uint64_t session, std::uint32_t device_id) {

@@ -15,7 +15,9 @@
 #include "common/result.h"
 #include "common/rnbd_wire.h"
 #include "server/backend.h"
+#include "server/drain.h"
 #include "server/export_path.h"
+#include "server/named_exports.h"
 
 namespace rnbd::server {
 
@@ -40,6 +42,7 @@ struct Export {
   std::uint64_t size_bytes = 0;
   std::chrono::system_clock::time_point since;
   ExportState state = ExportState::Open;
+  bool named = false;              ///< its name is, or was, one of NamedExports
   std::optional<Backend> backend;  ///< none when Closed
 };
 
@@ -56,12 +59,22 @@ class Exports {
       SearchPath search_path, OnChange on_change = [](const Export&, ExportState) {})
       : search_path_(std::move(search_path)), on_change_(std::move(on_change)) {}
 
+  /// Where names are looked up from now on; what is open stays so.
+  void set_search_path(SearchPath search_path) { search_path_ = std::move(search_path); }
+
+  /// Names that are looked up before; what is open under one stays so when it goes.
+  [[nodiscard]] NamedExports& named() { return named_; }
+
+  [[nodiscard]] Drain& drain() { return drain_; }
+  [[nodiscard]] const Drain& drain() const { return drain_; }
+
   /// Opens a disk for a session. A name that the session has open already answers what there is,
   /// whatever `access` says. The answer stays in place until it is closed. `access` and `io_mode`
   /// are what the client sent.
-  /// Errors: EINVAL for an unknown `access` or `io_mode`; EPERM if there are writers enough; EBUSY
-  /// if a writer asks for a block device that is in use on this host; ENOSPC if the session has no
-  /// device id left; those of SearchPath::find and Backend::open.
+  /// Errors: ESHUTDOWN while the session is being drained; EINVAL for an unknown `access` or
+  /// `io_mode`; EPERM if there are writers enough; EBUSY if a writer asks for a block device that
+  /// is in use on this host; ENOSPC if the session has no device id left; EROFS if a writer asks
+  /// for a named export that is read-only; those of SearchPath::find, find_disk and Backend::open.
   Result<Export*> open(const Session& session, std::string_view name, std::uint8_t access,
                        std::uint8_t io_mode);
 
@@ -111,8 +124,13 @@ class Exports {
   void dismiss(const DiskIdentity& disk, wire::AccessMode access);
   void drop_disk(Export& entry);
 
+  Result<FoundDisk> find_named_or_below(const Session& session, std::string_view name,
+                                        wire::AccessMode access) const;
+
   SearchPath search_path_;
   OnChange on_change_;
+  NamedExports named_;
+  Drain drain_;
   std::map<Key, Export> exports_;
   std::map<DiskIdentity, Writers> writers_;
 };

@@ -129,6 +129,7 @@ void SessionPeer::on_open(std::span<const std::byte> message, Answer answer) {
 
 void SessionPeer::on_device_ready(std::uint32_t device_id) {
   served_.insert(device_id);
+  has_served_ = true;
   auto waiting = opening_.extract(device_id);
   for (Answer& answer : waiting.mapped()) answer(describe_device(device_id));
 }
@@ -146,25 +147,46 @@ void SessionPeer::on_close(std::span<const std::byte> message, Answer answer) {
   }
   const std::uint32_t device_id = load<wire::Close>(message).device_id;
   if (const auto waiting = closing_.find(device_id); waiting != closing_.end()) {
-    waiting->second.push_back(std::move(answer));
+    waiting->second.clients.push_back(std::move(answer));
     return;
   }
   if (served_.erase(device_id) == 0) {
-    answer({});  // closing what is not open has always been fine
+    // Closing what is not open has always been fine. An id that was closed by force is free now.
+    const Export* const entry = exports_.find(id_, device_id);
+    if (entry != nullptr && entry->state == ExportState::Closed) exports_.close(id_, device_id);
+    answer({});
     return;
   }
   const Export& entry = *exports_.find(id_, device_id);
   const log::About about(session_.name(), entry.device_path);
   log::info("session {}: {} closed", session_.name(), entry.mapping_path);
+  closing_[device_id].clients.push_back(std::move(answer));
+  begin_close(device_id);
+}
+
+void SessionPeer::begin_close(std::uint32_t device_id) {
   exports_.begin_close(id_, device_id);
-  closing_[device_id].push_back(std::move(answer));
   dispatcher_.close_device(device_id, [this, device_id] { on_device_idle(device_id); });
 }
 
+void SessionPeer::force_close(std::uint32_t device_id, Executor::Task done) {
+  const auto waiting = closing_.find(device_id);
+  const bool served = served_.erase(device_id) != 0;
+  if (stopping_ || (!served && waiting == closing_.end())) return done();
+  closing_[device_id].administrators.push_back(std::move(done));
+  if (served) begin_close(device_id);
+}
+
 void SessionPeer::on_device_idle(std::uint32_t device_id) {
-  exports_.close(id_, device_id);
   auto waiting = closing_.extract(device_id);
-  for (Answer& answer : waiting.mapped()) answer({});
+  if (waiting.mapped().clients.empty()) {
+    exports_.force_close(id_, device_id);
+    session_.raise_generation();
+  } else {
+    exports_.close(id_, device_id);
+  }
+  for (Answer& answer : waiting.mapped().clients) answer({});
+  for (Executor::Task& done : waiting.mapped().administrators) done();
 }
 
 wire::OpenResponse open_response(const Export& entry, std::uint32_t max_io_size) {

@@ -26,6 +26,11 @@ class SessionPeer final : public ServiceHandler {
   /// A device that is open has another size now: workers are told, then the client.
   void resize(const Export& entry);
 
+  /// Closes a device that is open, whoever uses it: its client's requests fail with ENOTCONN, and
+  /// the client is told that something has changed. `done` when none runs on the disk any more; at
+  /// once if the session ends anyway.
+  void force_close(std::uint32_t device_id, Executor::Task done);
+
   /// As Dispatcher::count(); nothing while it stops.
   void count(Dispatcher::Counted done);
 
@@ -33,6 +38,8 @@ class SessionPeer final : public ServiceHandler {
   void stop(Executor::Task done);
 
   [[nodiscard]] std::uint64_t id() const { return id_; }
+  /// It has had a device open.
+  [[nodiscard]] bool has_served() const { return has_served_; }
   [[nodiscard]] rtrs::ServerSession& session() { return session_; }
   [[nodiscard]] rtrs::RequestHandler& handler() { return dispatcher_; }
 
@@ -45,6 +52,7 @@ class SessionPeer final : public ServiceHandler {
   void on_open(std::span<const std::byte> message, Answer answer);
   void on_close(std::span<const std::byte> message, Answer answer);
   void on_device_ready(std::uint32_t device_id);
+  void begin_close(std::uint32_t device_id);
   void on_device_idle(std::uint32_t device_id);
   [[nodiscard]] ServiceAnswer describe_device(std::uint32_t device_id);
 
@@ -53,12 +61,18 @@ class SessionPeer final : public ServiceHandler {
   Exports& exports_;
   Dispatcher dispatcher_;
   bool stopping_ = false;
+  bool has_served_ = false;
   std::set<std::uint32_t> served_;  ///< devices that all workers know
   /// Devices that workers do not know yet, and who waits for them.
   std::map<std::uint32_t, std::vector<Answer>> opening_;
-  /// Devices of which requests are on the way to the disk, and who waits for their end: a client
-  /// that was lost in between asks again, and relies on the answer.
-  std::map<std::uint32_t, std::vector<Answer>> closing_;
+  /// Who waits for the end of a device's requests: a client that was lost in between asks again,
+  /// and relies on the answer.
+  struct Closing {
+    std::vector<Answer> clients;
+    std::vector<Executor::Task> administrators;
+  };
+  /// Devices of which requests are on the way to the disk.
+  std::map<std::uint32_t, Closing> closing_;
 };
 
 /// What OPEN answers for a disk. Pure.

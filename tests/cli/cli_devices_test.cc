@@ -39,12 +39,15 @@ TEST_F(Cli, SessionsAreListedAndClosed) {
   sessions[0]["paths"] = Json::array({{{"state", "connected"}}, {{"state", "closing"}}});
   answer("sessions", sessions_result(std::move(sessions)));
   EXPECT_EQ(server({"session", "list"}).out,
-            "SESSION  CLIENT       DEVICES  PATHS  PINNED\n"
-            "blya     ip:10.0.0.2        3  U_        64M\n");
+            "SESSION  CLIENT       STATE  DEVICES  PATHS  PINNED\n"
+            "blya     ip:10.0.0.2  open         3  U_        64M\n");
   EXPECT_EQ(Json::parse(server({"session", "list", "--json"}).out).at("sessions").size(), 1U);
   answer("session", Json::object());
   EXPECT_EQ(server({"session", "close", "blya"}).exit, 0);
   EXPECT_EQ(asked().dump(), R"({"action":"close","session":"blya"})");
+  EXPECT_EQ(server({"session", "close", "blya", "vol1"}).exit, 0);
+  EXPECT_EQ(asked().dump(), R"({"action":"close","session":"blya","device":"vol1"})");
+  EXPECT_EQ(server({"session", "close", "blya", "vol1", "vol2"}).exit, 2);
   answer("session", fail(ENOENT, "there is no session blyo"));
   EXPECT_EQ(server({"session", "close", "blyo"}).exit, 4);
   EXPECT_EQ(server({"session", "close"}).exit, 2);

@@ -15,6 +15,7 @@
 #include <gtest/gtest.h>
 
 #include "cli/map_help.h"
+#include "client/config_file.h"
 #include "client/map_words.h"
 #include "server/config_file.h"
 
@@ -61,7 +62,7 @@ Words matches(const std::string& text, const std::string& pattern) {
   const std::regex regex(pattern);
   Words found;
   for (std::sregex_iterator it(text.begin(), text.end(), regex), end; it != end; ++it) {
-    found.push_back((*it)[1]);
+    found.push_back((*it)[1].matched || it->size() < 3 ? (*it)[1] : (*it)[2]);
   }
   return found;
 }
@@ -185,15 +186,24 @@ TEST(MapWords, InHelpHaveTheValuesThatTheDaemonKnows) {
   }
 }
 
-TEST(ConfigurationPage, HasTheKeysThatTheServerKnows) {
-  const std::string page = built_page("rnbd-server.toml.5");
+Words keys_on(const std::string& name) {
+  const std::string page = built_page(name);
   const auto begin = page.find(".SH \"KEYS\"");
-  ASSERT_NE(begin, std::string::npos);
-  const Words told =
-      matches(page.substr(begin, page.find(".SH", begin + 1) - begin), ".TP\n([a-z_]+) = ");
+  EXPECT_NE(begin, std::string::npos);
+  return matches(page.substr(begin, page.find(".SH", begin + 1) - begin),
+                 ".TP\n(?:([a-z_]+) = |\\[\\[([a-z]+)\\]\\])");
+}
+
+TEST(ConfigurationPage, HasTheKeysThatTheServerKnows) {
   Words known;
   for (const std::string_view key : server::config_keys()) known.emplace_back(key);
-  EXPECT_THAT(told, UnorderedElementsAreArray(known));
+  EXPECT_THAT(keys_on("rnbd-server.toml.5"), UnorderedElementsAreArray(known));
+}
+
+TEST(ConfigurationPage, HasTheKeysThatTheClientKnows) {
+  Words known;
+  for (const std::string_view key : client::config_keys()) known.emplace_back(key);
+  EXPECT_THAT(keys_on("rnbd-client.toml.5"), UnorderedElementsAreArray(known));
 }
 
 TEST(BashCompletion, KnowsMappingWordsAndTheirValues) {
@@ -205,6 +215,12 @@ TEST(BashCompletion, KnowsMappingWordsAndTheirValues) {
               ElementsAre("min-inflight", "min-latency"));
   EXPECT_THAT(completed(kClient, "rnbd-client map server="), ElementsAre("ip:", "gid:"));
   EXPECT_THAT(completed(kClient, "rnbd-client map device_path=a"), testing::IsEmpty());
+}
+
+TEST(BashCompletion, KnowsTheFirstWordOfAdministration) {
+  EXPECT_THAT(completed(kServer, "rnbd-server export "), ElementsAre("list", "add", "remove"));
+  EXPECT_THAT(completed(kServer, "rnbd-server session c"), ElementsAre("close"));
+  EXPECT_THAT(completed(kServer, "rnbd-server config "), ElementsAre("validate", "show"));
 }
 
 TEST(BashCompletion, KnowsValuesOfOptions) {

@@ -19,7 +19,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   RNBD_ASSERT(::ftruncate(file, 0) == 0);
   RNBD_ASSERT(::pwrite(file, data, size, 0) == static_cast<ssize_t>(size));
   server::DaemonOptions options;
-  const Status loaded = server::load_config(path, options);
+  const auto loaded = server::load_config(path, options);
   if (!loaded) RNBD_ASSERT(loaded.error().code == EINVAL && !loaded.error().message.empty());
   return 0;
 }

@@ -213,6 +213,61 @@ TEST_F(ExportsTable, RevalidatingFindsWhatHasAnotherSize) {
   EXPECT_EQ(nobody.error().code, ENOENT);
 }
 
+TEST_F(ExportsTable, NamesAreLookedUpBeforeTheSearchPathAndLieAnywhere) {
+  const test::TempDirectory elsewhere;
+  const std::string path = elsewhere.make_file("other", 2 << 20).string();
+  exports_.named().configure({{.name = "disk", .path = path, .read_only = false}});
+  const auto opened = open(kAlice, AccessMode::ReadWrite);
+  ASSERT_TRUE(opened);
+  EXPECT_EQ((*opened)->device_path, path);
+  EXPECT_TRUE((*opened)->named);
+  EXPECT_EQ((*opened)->size_bytes, 2U << 20);
+  exports_.named().configure({});
+  EXPECT_EQ((*open(kAlice, AccessMode::ReadWrite))->device_path, path) << "it is open already";
+  const auto below = open(kBob, AccessMode::ReadWrite);
+  ASSERT_TRUE(below);
+  EXPECT_EQ((*below)->device_path, (directory_.path() / "disk").string());
+  EXPECT_FALSE((*below)->named);
+}
+
+TEST_F(ExportsTable, AReadOnlyNameHasNoWriters) {
+  const std::string path = (directory_.path() / "disk").string();
+  exports_.named().configure({{.name = "frozen", .path = path, .read_only = true}});
+  EXPECT_EQ(try_open(kAlice, AccessMode::ReadWrite, "frozen"), EROFS);
+  EXPECT_EQ(try_open(kAlice, AccessMode::Migration, "frozen"), EROFS);
+  EXPECT_EQ(try_open(kAlice, AccessMode::ReadOnly, "frozen"), 0);
+  EXPECT_EQ(try_open(kBob, AccessMode::ReadWrite), 0) << "under its other name";
+}
+
+TEST_F(ExportsTable, ANameWhoseDiskIsGoneIsAnError) {
+  exports_.named().configure({{.name = "gone", .path = "/nowhere/disk", .read_only = false}});
+  EXPECT_EQ(try_open(kAlice, AccessMode::ReadOnly, "gone"), ENOENT);
+  exports_.named().configure({{.name = "gone", .path = "/tmp", .read_only = false}});
+  EXPECT_EQ(try_open(kAlice, AccessMode::ReadOnly, "gone"), ENOTBLK);
+}
+
+TEST_F(ExportsTable, ASessionThatIsDrainedOpensNothingNew) {
+  (void)directory_.make_file("other", 4096);
+  ASSERT_EQ(try_open(kAlice, AccessMode::ReadOnly), 0);
+  exports_.drain().begin("alice", {{"alice", "disk"}});
+  EXPECT_EQ(try_open(kAlice, AccessMode::ReadOnly, "other"), ESHUTDOWN);
+  EXPECT_EQ(try_open(kAlice, AccessMode::ReadOnly), 0) << "is open";
+  exports_.close(kAlice.id, 0);
+  EXPECT_EQ(try_open(kAlice, AccessMode::ReadOnly), 0) << "was open when it began";
+  EXPECT_EQ(try_open(kBob, AccessMode::ReadOnly, "other"), 0);
+  ASSERT_TRUE(exports_.drain().end("alice"));
+  EXPECT_EQ(try_open(kAlice, AccessMode::ReadOnly, "other"), 0);
+}
+
+TEST_F(ExportsTable, TheSearchPathMayChange) {
+  const test::TempDirectory elsewhere;
+  (void)elsewhere.make_file("disk", 4096);
+  ASSERT_EQ(try_open(kAlice, AccessMode::ReadWrite), 0);
+  exports_.set_search_path(*SearchPath::create(elsewhere.path().string()));
+  EXPECT_EQ((*open(kAlice, AccessMode::ReadWrite))->size_bytes, 1U << 20) << "it is open already";
+  EXPECT_EQ((*open(kBob, AccessMode::ReadWrite))->size_bytes, 4096U);
+}
+
 TEST_F(ExportsTable, ListsWhatPeopleAskFor) {
   std::filesystem::create_symlink("disk", directory_.path() / "alias");
   const auto before = std::chrono::system_clock::now();

@@ -176,6 +176,35 @@ TEST_P(HostileRequest, OpensAndClosesAllAtOnceComeToAnEnd) {
   }
 }
 
+TEST_P(HostileRequest, ADeviceClosedByForceFailsUntilItIsOpenedAgain) {
+  const auto peer = std::ranges::find_if(
+      bench_.server.peers, [](const auto& one) { return one->session().name() != "good"; });
+  ASSERT_NE(peer, bench_.server.peers.end());
+  bench_.server.disks.hold = true;
+  RawRequest slow =
+      RawClient::write_request(join(io(Operation::Write, 0, kBlock)), filled(kBlock, 0x77));
+  slow.chunk = 5;
+  evil_.post(slow);
+  ASSERT_TRUE(bench_.until([&] { return bench_.server.disks.held.size() == 1; }));
+  int closed = 0;
+  (*peer)->force_close(0, [&] { ++closed; });
+  (*peer)->force_close(0, [&] { ++closed; });
+  bench_.settle();
+  EXPECT_EQ(closed, 0) << "a request is on its way";
+  bench_.server.disks.let_go();
+  EXPECT_EQ(evil_.outcome_of(5), 0);
+  ASSERT_TRUE(bench_.until([&] { return closed == 2; }));
+  EXPECT_EQ(read(io(Operation::Read, 0, kBlock)), ENOTCONN);
+  EXPECT_EQ(open(open_message("disk")), 0);
+  EXPECT_EQ(opened().device_id, 1U) << "requests under the old id must go on failing";
+  EXPECT_EQ(read(io(Operation::Read, 0, kBlock)), ENOTCONN);
+  EXPECT_EQ(read(io(Operation::Read, 0, kBlock, 1)), 0);
+  EXPECT_EQ(close_device(0), 0);
+  EXPECT_EQ(bench_.server.exports.list().size(), 2U) << "the id is free, once it is given back";
+  (*peer)->force_close(0, [&] { ++closed; });
+  EXPECT_EQ(closed, 3) << "what is not open is closed";
+}
+
 TEST_P(HostileRequest, ClosingWaitsForRequestsOnTheirWay) {
   bench_.server.disks.hold = true;
   RawRequest slow =

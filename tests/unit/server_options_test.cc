@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The server daemon's options and its configuration file.
 #include <cerrno>
+#include <filesystem>
 #include <fstream>
 #include <string>
 
@@ -19,7 +20,7 @@ using testing::HasSubstr;
 
 class ConfigFile : public testing::Test {
  protected:
-  Status load(const std::string& text) {
+  Result<ConfigOrigins> load(const std::string& text) {
     std::ofstream(path_) << text;
     return load_config(path_, options_);
   }
@@ -197,6 +198,56 @@ TEST_F(ConfigFile, SaysWhyItCannotBeRead) {
   const auto endless = load_config("/dev/zero", options_);
   ASSERT_FALSE(endless);
   EXPECT_EQ(endless.error().code, EFBIG);
+}
+
+TEST_F(ConfigFile, TakesExportsByName) {
+  ASSERT_TRUE(load(R"(
+[[export]]
+name = "vol1"
+path = "/dev/vg/vol1"
+[[export]]
+name = "vol2"
+path = "/dev/vg/vol2"
+access = "ro"
+)"));
+  ASSERT_EQ(options_.exports.size(), 2U);
+  EXPECT_EQ(options_.exports[0].path, "/dev/vg/vol1");
+  EXPECT_FALSE(options_.exports[0].read_only);
+  EXPECT_TRUE(options_.exports[1].read_only);
+}
+
+TEST_F(ConfigFile, SaysWhatIsWrongWithAnExport) {
+  EXPECT_EQ(error_of("[[export]]\nname = \"a\"\n"), ":2:1: an export without a path");
+  EXPECT_THAT(error_of("[[export]]\n"), HasSubstr("an export without a name"));
+  EXPECT_EQ(error_of("[[export]]\nnmae = \"a\"\n"),
+            ":2:1: unknown key 'nmae' of an export; did you mean 'name'?");
+  EXPECT_EQ(error_of("[[export]]\nname = \"a\"\npath = \"b\"\n"),
+            ":3:8: path must begin with '/', not be 'b'");
+  EXPECT_THAT(error_of("[[export]]\nname = \"a\"\npath = \"/b\"\naccess = \"rx\"\n"),
+              HasSubstr(":4:10: access must be rw or ro"));
+  EXPECT_THAT(error_of("[[export]]\nname=\"a\"\npath=\"/b\"\n[[export]]\nname=\"a\"\npath=\"/c\""),
+              HasSubstr(":5:1: two exports are called 'a'"));
+  EXPECT_THAT(error_of("export = 3\n"), HasSubstr(":1:10: export must be tables, [[export]]"));
+}
+
+TEST_F(ConfigFile, DropInsAddExportsAndReplaceThemByName) {
+  std::filesystem::create_directory(path_ + ".d");
+  std::ofstream(path_ + ".d/10.toml") << "port_nr = 2\n[[export]]\nname=\"a\"\npath=\"/new\"\n"
+                                      << "[[export]]\nname=\"c\"\npath=\"/c\"\n";
+  ASSERT_TRUE(
+      load("port_nr = 1\nhb_missed_max = 9\n[[export]]\nname=\"a\"\npath=\"/a\"\n"
+           "[[export]]\nname=\"b\"\npath=\"/b\"\n"));
+  EXPECT_EQ(options_.port_nr, 2);
+  EXPECT_EQ(options_.hb_missed_max, 9U);
+  ASSERT_EQ(options_.exports.size(), 3U);
+  EXPECT_EQ(options_.exports[1].path, "/new");
+}
+
+TEST_F(ConfigFile, DifferencesAreNamed) {
+  DaemonOptions other;
+  other.port_nr = 99;
+  other.exports = {{.name = "a", .path = "/a", .read_only = false}};
+  EXPECT_THAT(changed_keys(options_, other), testing::ElementsAre("port_nr", "export"));
 }
 
 }  // namespace

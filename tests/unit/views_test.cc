@@ -113,5 +113,16 @@ TEST_F(Views, WhatMakesNoSenseHarmsNobody) {
   EXPECT_NE(show_text(list_["devices"][0]), "");
 }
 
+TEST_F(Views, AServersThingsAreFoundByTheirNames) {
+  const Json sessions = {{"sessions", Json::array({{{"session", "blya"}, {"devices", 1}},
+                                                   {{"session", "idle"}, {"devices", 0}}})}};
+  EXPECT_EQ(find_server_object(list_, sessions, "/dev/nbd1")->at("session"), "other");
+  EXPECT_EQ(find_server_object(list_, sessions, "idle")->at("devices").size(), 0U);
+  EXPECT_EQ(find_server_object(list_, sessions, "blya")->at("devices")[0].at("device"),
+            "/dev/nbd0");
+  EXPECT_EQ(find_server_object(list_, sessions, "vol1").error().code, EINVAL);
+  EXPECT_EQ(find_server_object(list_, sessions, "nothing").error().code, ENOENT);
+}
+
 }  // namespace
 }  // namespace rnbd::cli

@@ -56,6 +56,8 @@ inline constexpr std::array kErrnoExits = {
     ErrnoExit{ECONNRESET, ExitCode::Unreachable},
     ErrnoExit{ECONNABORTED, ExitCode::Unreachable},
     ErrnoExit{ENOTCONN, ExitCode::Unreachable},
+    // A server that is being drained, a daemon that is stopping.
+    ErrnoExit{ESHUTDOWN, ExitCode::Unreachable},
     ErrnoExit{ETIMEDOUT, ExitCode::TimedOut},
     ErrnoExit{EPROTO, ExitCode::Protocol},
     ErrnoExit{EPROTONOSUPPORT, ExitCode::Protocol},

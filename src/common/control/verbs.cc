@@ -5,17 +5,10 @@
 #include <cerrno>
 #include <utility>
 
+#include "common/control/read_members.h"
+
 namespace rnbd::control {
 namespace {
-
-Status read_text(const Json& args, const char* name, std::string& out) {
-  const auto found = args.find(name);
-  if (found == args.end() || !found->is_string()) {
-    return fail(EINVAL, std::string("a string '") + name + "' is missing");
-  }
-  out = found->get<std::string>();
-  return {};
-}
 
 /// Empty if it is not there.
 Result<std::string> read_optional(const Json& args, const char* name) {
@@ -23,14 +16,6 @@ Result<std::string> read_optional(const Json& args, const char* name) {
   if (!args.contains(name)) return text;
   if (Status read = read_text(args, name, text); !read) return fail(read.error());
   return text;
-}
-
-Status read_flag(const Json& args, const char* name, bool& out) {
-  const auto found = args.find(name);
-  if (found == args.end()) return {};
-  if (!found->is_boolean()) return fail(EINVAL, std::string("'") + name + "' is true or false");
-  out = found->get<bool>();
-  return {};
 }
 
 Json to_json(const LatencyHistogram& latency) {
@@ -49,14 +34,6 @@ Json to_json(const std::vector<StageStats>& stages) {
                        {"other", to_json(one.latencies.other)}};
   }
   return json;
-}
-
-Status check_array(const Json& result, const char* name) {
-  const auto found = result.is_object() ? result.find(name) : result.end();
-  const bool list = found != result.end() && found->is_array() &&
-                    std::ranges::all_of(*found, [](const Json& one) { return one.is_object(); });
-  if (list) return {};
-  return fail(EPROTO, std::string("the daemon's list holds no array of ") + name);
 }
 
 }  // namespace
@@ -92,12 +69,15 @@ Json to_json(const DeviceStats& stats) {
 Json to_json(const SessionEntry& entry) {
   return {{"session", entry.session},
           {"client", entry.client},
+          {"state", entry.state},
           {"devices", entry.devices},
           {"pinned_bytes", entry.pinned_bytes}};
 }
 
 Json to_json(const SessionArgs& args) {
-  return {{"action", args.action}, {"session", args.session}};
+  Json json = {{"action", args.action}, {"session", args.session}};
+  if (!args.device.empty()) json["device"] = args.device;
+  return json;
 }
 
 Json sessions_result(Json sessions) {
@@ -256,7 +236,8 @@ Result<std::string> read_revalidate_args(const Json& args) { return read_optiona
 Result<SessionArgs> read_session_args(const Json& args) {
   SessionArgs read;
   for (const Status& status :
-       {read_text(args, "action", read.action), read_text(args, "session", read.session)}) {
+       {read_text(args, "action", read.action), read_text(args, "session", read.session),
+        read_optional_text(args, "device", read.device)}) {
     if (!status) return fail(status.error());
   }
   if (std::ranges::find(kSessionActions, read.action) == kSessionActions.end()) {

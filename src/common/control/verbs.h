@@ -14,7 +14,8 @@
 //   resize  client   {"device":"/dev/nbd0"}                 {"device":"/dev/nbd0","size_bytes":…}
 //   upgrade client   {"journals":1}                         {}
 //   sessions server  {}                                     {"schema_version":1,"sessions":[{…},…]}
-//   session server   {"action":"close","session":"blya"}    {}
+//   session server   {"action":"close","session":"blya",    {}
+//                     "device":"vol1"}, or all its devices
 //   revalidate server {"device":"/dev/vg/vol1"}, or all     as list: a ResizedEntry each
 //   events  both     {"daemon":"…","after":17}, or nothing  EventLog (event_log.h)
 //   remap   client   {"device":"/dev/nbd0"}                 {}
@@ -72,7 +73,8 @@ struct DeviceEntry {
   std::string device;   ///< node on this host: "/dev/nbd0"; server: the file or device exported
   std::string session;  ///< session name
   std::string mapping_path;  ///< the name by which the client asked for it
-  std::string state;         ///< "open", "closed"; client: also "queueing", "failing"
+  std::string state;         ///< "open", "closed"; client: also "queueing", "failing"; server: also
+                             ///< "draining"
   std::string access_mode;   ///< "ro", "rw" or "migration"
   std::string io_mode;       ///< "blockio" or "fileio"
   std::uint64_t size_bytes = 0;
@@ -91,6 +93,7 @@ struct SessionEntry {
   std::string client;              ///< its addresses
   std::uint64_t devices = 0;       ///< open
   std::uint64_t pinned_bytes = 0;  ///< of this host's memory
+  std::string state = "open";      ///< or "draining"
 };
 
 /// What can be done with a server's session.
@@ -99,6 +102,7 @@ inline constexpr std::array<std::string_view, 1> kSessionActions = {"close"};
 struct SessionArgs {
   std::string action;  ///< one of kSessionActions
   std::string session;
+  std::string device;  ///< its mapping path or its disk; empty: the session as a whole
 };
 
 /// A stage of the requests' way, and how long they took for it.

@@ -44,6 +44,11 @@ Result<ServerSession*> ServerAcceptor::find_or_make(const ConnectRequest& reques
   if ((request.flags & kFirstConnection) == 0) {
     return fail(ENXIO, "a further path of a session that is not known here");
   }
+  const bool awaited = std::ranges::any_of(
+      kept_, [&](const Kept& one) { return one.session == request.session_uuid; });
+  if (refuses_new_ && !awaited) {
+    return fail(ESHUTDOWN, "a new session, and the server is being drained");
+  }
   if (sessions_.size() >= limits::kMaxSessions) {
     return fail(ENOMEM, fmt::format("{} sessions are enough", limits::kMaxSessions));
   }
@@ -95,10 +100,17 @@ void ServerAcceptor::on_session_ended(ServerSession& session) {
 
 void ServerAcceptor::keep_memory(ServerSession& session) {
   const Uuid uuid = session.uuid();
-  kept_.push_back(
-      {uuid, session.chunks().take_memory(), control_.call_after(limits::kKeepMemory, [this, uuid] {
-         control_.post([this, uuid] { take_kept(uuid); });
-       })});
+  kept_.push_back({uuid, session.name(), session.chunks().take_memory(),
+                   control_.call_after(limits::kKeepMemory, [this, uuid] {
+                     control_.post([this, uuid] { take_kept(uuid); });
+                   })});
+}
+
+std::vector<std::string> ServerAcceptor::awaited() const {
+  std::vector<std::string> names;
+  names.reserve(kept_.size());
+  for (const Kept& one : kept_) names.push_back(one.name);
+  return names;
 }
 
 MemoryBlock ServerAcceptor::take_kept(const Uuid& session) {

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "common/control_context.h"
@@ -29,12 +30,20 @@ class ServerAcceptor final : public transport::ListenerEvents, public ServerSess
   void on_connect_request(std::unique_ptr<transport::Endpoint> endpoint,
                           std::span<const std::byte> private_data) override;
 
+  /// Of sessions to come.
+  void set_heartbeat(const HeartbeatTiming& heartbeat) { settings_.heartbeat = heartbeat; }
+
+  /// Takes in no sessions but those whose clients were lost, with ESHUTDOWN; or all again.
+  void refuse_new(bool refuse) { refuses_new_ = refuse; }
+
   /// Takes nobody in any more, ends all sessions, and calls `done` when the last is gone.
   void close(Executor::Task done);
 
   [[nodiscard]] const std::vector<std::unique_ptr<ServerSession>>& sessions() const {
     return sessions_;
   }
+  /// Names of sessions that were lost with something open, and may come back.
+  [[nodiscard]] std::vector<std::string> awaited() const;
   /// Bytes of chunks that wait for sessions to come back.
   [[nodiscard]] std::uint64_t memory_kept() const { return kept_.size() * session_bytes(); }
 
@@ -44,6 +53,7 @@ class ServerAcceptor final : public transport::ListenerEvents, public ServerSess
   /// other session gets it: what it would send less of than it says would be somebody else's.
   struct Kept {
     Uuid session{};
+    std::string name;
     MemoryBlock memory;
     std::unique_ptr<ControlContext::Timer> end;
   };
@@ -68,6 +78,7 @@ class ServerAcceptor final : public transport::ListenerEvents, public ServerSess
   std::vector<std::unique_ptr<ServerSession>> sessions_;
   std::vector<Kept> kept_;
   std::size_t sessions_made_ = 0;
+  bool refuses_new_ = false;
   Executor::Task on_closed_;
 };
 
