@@ -77,27 +77,45 @@ void ControlPlane::serve(control::Commands& commands) {
 }
 
 void ControlPlane::map(const control::Json& args, control::Reply reply) {
+  if (loading_) {
+    deferred_.emplace_back(
+        [this, args, reply = std::move(reply)]() mutable { map(args, std::move(reply)); });
+    return;
+  }
   const auto words = control::read_map_args(args);
   if (!words) return reply(fail(words.error()));
-  auto request = parse_map_words(*words, host_name(), defaults_);
+  const auto request = parse_map_words(*words, host_name(), defaults_);
   if (!request) return reply(fail(request.error()));
-  if (on_handed_over_) return reply(fail(being_replaced()));
-  if (on_stopped_) return reply(fail(ESHUTDOWN, "the daemon is stopping"));
-  if (Status is_new = check_not_mapped(*request); !is_new) return reply(fail(is_new.error()));
-  auto session = find_or_start_session(*request);
-  if (!session) return reply(fail(session.error()));
-  Device::Events& events = *this;
-  devices_.push_back(std::make_unique<Device>(**session, control_, nbd_, keeper_,
-                                              fmt::format("d{}", ++last_number_), *request,
-                                              slow_io_, events, events_));
-  Device& device = *devices_.back();
-  device.map([this, &device, reply = std::move(reply)](Result<std::string> node) mutable {
+  if (const Status can = request->persist ? can_remember() : Status{}; !can) {
+    return reply(fail(can.error()));
+  }
+  begin_map(*request, [this, words = *words, request = *request,
+                       reply = std::move(reply)](Result<std::string> node) mutable {
     if (!node) {
       reply(fail(node.error()));
-      return;
+    } else if (request.persist) {
+      remember(words, request, *node, std::move(reply));
+    } else {
+      reply(control::map_result(*node));
     }
-    reply(control::map_result(*node));
-    if (on_stopped_) stop_device(device);  // too late to be of use
+  });
+}
+
+void ControlPlane::begin_map(const MapRequest& request, Mapped done) {
+  if (on_handed_over_) return done(fail(being_replaced()));
+  if (on_stopped_) return done(fail(ESHUTDOWN, "the daemon is stopping"));
+  if (Status is_new = check_not_mapped(request); !is_new) return done(fail(is_new.error()));
+  auto session = find_or_start_session(request);
+  if (!session) return done(fail(session.error()));
+  Device::Events& events = *this;
+  devices_.push_back(std::make_unique<Device>(**session, control_, nbd_, keeper_,
+                                              fmt::format("d{}", ++last_number_), request, slow_io_,
+                                              events, events_));
+  Device& device = *devices_.back();
+  device.map([this, &device, done = std::move(done)](Result<std::string> node) mutable {
+    const bool mapped = node.has_value();
+    done(std::move(node));
+    if (mapped && on_stopped_) stop_device(device);  // too late to be of use
   });
 }
 
@@ -159,16 +177,23 @@ Device* ControlPlane::find_device(const std::string& node) const {
 
 void ControlPlane::unmap(const control::Json& args, control::Reply reply) {
   if (on_handed_over_) return reply(fail(being_replaced()));
+  if (loading_) {
+    deferred_.emplace_back(
+        [this, args, reply = std::move(reply)]() mutable { unmap(args, std::move(reply)); });
+    return;
+  }
   const auto request = control::read_unmap_args(args);
   if (!request) return reply(fail(request.error()));
   Device* const device = find_device(request->device);
   if (device == nullptr) {
+    if (forget_waiting(request->device, reply)) return;
     return reply(fail(not_mapped(request->device)));
   }
   device->unmap(request->force, [this, session = &device->session(),
+                                 device_path = device->request().device_path,
                                  reply = std::move(reply)](Status status) mutable {
     if (status) {
-      leaving_.push_back({session, std::move(reply)});
+      leaving_.push_back({session, forget_mapping(session->name(), device_path, std::move(reply))});
     } else {
       reply(fail(status.error()));
     }
@@ -268,11 +293,15 @@ control::Json ControlPlane::list() const {
   for (const auto& device : devices_) {
     if (device->node().empty()) continue;
     control::Json entry = control::to_json(device->entry());
+    const MapRequest& request = device->request();
+    entry["persist"] = persistent_.find(request.session_name, request.device_path) != nullptr;
     entry["paths"] = control::Json::array();
     list_paths(device->session(), entry["paths"]);
     devices.push_back(std::move(entry));
   }
-  return control::list_result(std::move(devices));
+  control::Json result = control::list_result(std::move(devices));
+  if (!restoring_.empty()) result["waiting"] = list_waiting();
+  return result;
 }
 
 void ControlPlane::paths(const control::Json& args, control::Reply reply) const {

@@ -16,10 +16,12 @@
 #include "client/map_words.h"
 #include "client/metrics.h"
 #include "client/nbd_driver.h"
+#include "client/persistent_mappings.h"
 #include "client/random.h"
 #include "client/rnbd_session.h"
 #include "common/control/event_log.h"
 #include "common/control/server.h"
+#include "common/control/state_file.h"
 #include "common/control_context.h"
 #include "transport/fabric.h"
 
@@ -50,6 +52,10 @@ class ControlPlane final : private Device::Events {
   /// What mappings to come have that do not say otherwise.
   void set_defaults(MapDefaults defaults) { defaults_ = std::move(defaults); }
 
+  /// Has `state` keep what is mapped with persist=yes, and maps again what it kept and resume() has
+  /// not found, in the background, for as long as it takes. `state` outlives the control plane.
+  void remember_in(control::StateFile& state);
+
   /// Brings all devices to rest, between two requests, for a process after this one; then `done`,
   /// and the process ends without taking anything apart. What cannot be answered in time, its
   /// server is away perhaps, is left as it is: the successor goes on with it.
@@ -77,6 +83,36 @@ class ControlPlane final : private Device::Events {
   void paths(const control::Json& args, control::Reply reply) const;
   void path(const control::Json& args, control::Reply reply);
   void upgrade(const control::Json& args, control::Reply reply);
+
+  using Mapped = std::move_only_function<void(Result<std::string>)>;
+  void begin_map(const MapRequest& request, Mapped done);
+
+  /// A mapping that shall come back.
+  struct Restoring {
+    std::string session;
+    std::string device_path;
+    Duration pause{};
+    unsigned attempts = 0;
+    bool asks_for_node = false;  ///< that it had before
+    bool node_is_taken = false;  ///< so another one will do
+    std::string last_error;
+    std::unique_ptr<ControlContext::Timer> next_attempt;
+  };
+  void restore_all();
+  void try_later(Restoring& one, Duration pause);
+  void try_to_restore(Restoring& one);
+  void on_restored(const std::string& session, const std::string& device_path,
+                   const Result<std::string>& node);
+  void restore_again(Restoring& one, const Error& why);
+  [[nodiscard]] Device* find_mapped(const std::string& session,
+                                    const std::string& device_path) const;
+  [[nodiscard]] Status can_remember() const;
+  void remember(const std::vector<std::string>& words, const MapRequest& request,
+                const std::string& node, control::Reply reply);
+  control::Reply forget_mapping(const std::string& session, const std::string& device_path,
+                                control::Reply reply);
+  bool forget_waiting(const std::string& name, control::Reply& reply);
+  [[nodiscard]] control::Json list_waiting() const;
 
   void resume_session(std::vector<LeftDevice> devices, UniqueFd memory);
   Status resume_device(RnbdSession& session, LeftDevice& left);
@@ -108,6 +144,11 @@ class ControlPlane final : private Device::Events {
   const Duration slow_io_;
   std::function<void()> leave_;
   MapDefaults defaults_;
+  control::StateFile* state_ = nullptr;
+  bool loading_ = false;                  ///< what state_ holds is not known yet
+  std::vector<Executor::Task> deferred_;  ///< commands that have to know
+  PersistentMappings persistent_;
+  std::vector<std::unique_ptr<Restoring>> restoring_;
   unsigned last_number_ = 0;  ///< in the names of what is kept
   control::EventLog events_;
   std::vector<std::unique_ptr<RnbdSession>> sessions_;

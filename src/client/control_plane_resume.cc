@@ -145,7 +145,8 @@ void ControlPlane::hand_over(Executor::Task done) {
 }
 
 void ControlPlane::drain_all() {
-  if (std::ranges::any_of(devices_, [](const auto& one) { return is_changing(*one); })) {
+  const bool saving = state_ != nullptr && state_->busy();
+  if (saving || std::ranges::any_of(devices_, [](const auto& one) { return is_changing(*one); })) {
     look_again_ = control_.call_after(kLookAgain, [this] { drain_all(); });
     return;
   }

@@ -19,6 +19,7 @@
 #include "common/control/exit_codes.h"
 #include "common/control/reload.h"
 #include "common/control/server.h"
+#include "common/control/state_file.h"
 #include "common/log.h"
 #include "common/metrics/metrics_server.h"
 #include "common/slow_io.h"
@@ -90,6 +91,7 @@ Status serve(const DaemonOptions& options, Notifier& notifier) {
   if (!pool) return fail(pool.error());
 
   std::function<void()> leave;
+  control::StateFile state(loop.context(), options.state_dir, "client-state.json");
   KernelNbd nbd(loop.context());
   ControlPlane plane({.fabric = **fabric,
                       .control = loop.context(),
@@ -103,6 +105,7 @@ Status serve(const DaemonOptions& options, Notifier& notifier) {
   plane.set_defaults(options.map_defaults);
   control::ControlServer commands(loop.io());
   if (Status resumed = plane.resume(); !resumed) return resumed;
+  plane.remember_in(state);
   plane.serve(commands);
   DaemonOptions running = options;
   control::serve_reload(loop, commands, [&] {
