@@ -152,18 +152,36 @@ for link in /dev/rnbd/blya/vol1 /dev/rnbd/blya/vol1-part1 /dev/disk/by-id/rnbd-b
     vm_wait_until 10 test ! -e $link || vm_fail "$link stays behind"
 done
 
-vm_step "a block device as the configuration says"
-sed -i 's|^dev_search_path.*|dev_search_path = "/dev"|' /etc/rnbd/server.toml
-inside systemctl restart rnbd-server
-node=$(rnbd-client map sessname=blya path=ip:10.9.0.1 device_path=ram0)
+vm_step "a block device as the configuration says, by a reload; a wrong one is refused"
+pid=$(inside systemctl show -P MainPID rnbd-server)
+mkdir -p /etc/rnbd/server.toml.d
+echo 'dev_search_path = "/dev' > /etc/rnbd/server.toml.d/dev.toml
+! inside systemctl reload rnbd-server || vm_fail "a wrong configuration was reloaded"
+echo 'dev_search_path = "/dev"' > /etc/rnbd/server.toml.d/dev.toml
+inside systemctl reload rnbd-server
+echo 'on_no_path = "fail-after:60"' >> /etc/rnbd/client.toml
+inside systemctl reload rnbd-client
+node=$(rnbd-client map sessname=blya path=ip:10.9.0.1 device_path=ram0 persist=yes)
 inside dd if=/dev/urandom of="$node" bs=64k count=64 oflag=direct status=none
 cmp -n $((4 << 20)) "$node" /dev/ram0
+[[ $(inside systemctl show -P MainPID rnbd-server) == "$pid" ]] || vm_fail "a reload has restarted the server"
+
+vm_step "what persists comes back after a boot"
+shut_down 60
+boot
+start rnbd-server.service
+start rnbd-client.service
+is_mapped() { [[ $(rnbd-client list --noheaders | wc -l) == 1 ]]; }
+vm_wait_until 60 is_mapped || { explain rnbd-client; vm_fail "not mapped again"; }
+vm_wait_until 30 leads_to /dev/rnbd/blya/ram0 "$node"
 rnbd-client unmap "$node"
 
 vm_step "removing"
 inside dpkg --purge rnbd-client
 inside dpkg -r rnbd-server
 [[ -e /etc/rnbd/server.toml ]] || vm_fail "the configuration went with the package"
+rm -r /etc/rnbd/server.toml.d
 inside dpkg --purge rnbd-server
+! compgen -G '/var/lib/rnbd/*.json' || vm_fail "purging leaves what was remembered"
 [[ ! -e /etc/rnbd ]] || vm_fail "purging leaves $(ls /etc/rnbd)"
 shut_down 60
