@@ -89,7 +89,7 @@ void add_reload(Program& program) {
         return program.print_answer(
             program.ask_checked(control::kReloadVerb, control::Json::object(),
                                 control::check_reload_result),
-            [](const control::Json& result, bool) { return reload_text(result); });
+            [](const control::Json& result, const TableStyle&) { return reload_text(result); });
       });
   program.add_json_flag(verb);
 }

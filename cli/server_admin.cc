@@ -76,7 +76,7 @@ Ended ServerAdmin::show() {
   const auto found = find_server_object(*list, *sessions, object_);
   if (!found) return std::unexpected(control::to_failure(found.error()));
   return program_.print_answer(*found,
-                               [](const control::Json& object, bool) { return show_text(object); });
+                               [](const control::Json& object, const TableStyle&) { return show_text(object); });
 }
 
 void ServerAdmin::add_export() {

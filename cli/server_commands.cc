@@ -131,15 +131,13 @@ std::expected<std::vector<ConfigSetting>, control::Failure> effective_config(
 std::vector<Finding> examine() {
   std::vector<Finding> findings = examine_rdma("/");
   std::ranges::move(examine_rivals("/"), std::back_inserter(findings));
-  DaemonArguments arguments;
   if (::access(kConfigFile, F_OK) != 0) return findings;
-  arguments.config_file = kConfigFile;
-  const auto options = daemon_options(arguments, {});
-  if (!options) {
-    findings.push_back({"config", Verdict::Failed, options.error().error.message, {}});
+  DaemonOptions options;
+  if (const auto read = read_options({.config_file = kConfigFile}, {}, options); !read) {
+    findings.push_back({"config", Verdict::Failed, read.error().error.message, {}});
     return findings;
   }
-  const std::string& path = options->dev_search_path;
+  const std::string& path = options.dev_search_path;
   const std::string fixed = path.substr(0, path.find('%'));
   if (::access(fixed.c_str(), X_OK) == 0) {
     findings.push_back({"config", Verdict::Ok, fmt::format("{} is exported", path), {}});

@@ -9,6 +9,7 @@
 #include "client/path_control.h"
 #include "common/assert.h"
 #include "common/control/verbs.h"
+#include "common/countdown.h"
 #include "common/host_name.h"
 #include "common/log.h"
 

@@ -26,7 +26,7 @@ std::vector<WorkerContext*> contexts(const std::vector<StoreWorker>& workers) {
   return result;
 }
 
-std::string state_name(const Export& entry, const Drain& drain) {
+std::string state_of(const Export& entry, const Drain& drain) {
   const bool draining = entry.state == ExportState::Open && drain.covers(entry.session_name);
   return draining ? "draining" : std::string(state_name(entry.state));
 }
@@ -247,7 +247,7 @@ control::Json ControlPlane::list() const {
         control::DeviceEntry{.device = entry->device_path,
                              .session = entry->session_name,
                              .mapping_path = entry->mapping_path,
-                             .state = state_name(*entry, exports_.drain()),
+                             .state = state_of(*entry, exports_.drain()),
                              .access_mode = std::string(wire::name_of(entry->access)),
                              .io_mode = std::string(wire::name_of(entry->io_mode)),
                              .size_bytes = entry->size_bytes,

@@ -57,11 +57,15 @@ max_reconnect_attempts = 7
 on_no_path = "fail-after:60"
 control = "/tmp/x.sock"
 log_level = "debug"
+slow_io_ms = 500
+metrics_listen = "127.0.0.1:9871"
 state_dir = "/tmp/state"
 )");
   ASSERT_EQ(error(), "no error");
   EXPECT_EQ(options_.control_path, "/tmp/x.sock");
   EXPECT_EQ(options_.log_level, "debug");
+  EXPECT_EQ(options_.slow_io_ms, 500U);
+  EXPECT_EQ(options_.metrics_listen, "127.0.0.1:9871");
   EXPECT_EQ(options_.state_dir, "/tmp/state");
   EXPECT_EQ(options_.config_file, path_);
   const auto request = parse({});
@@ -76,7 +80,8 @@ state_dir = "/tmp/state"
 TEST_F(ClientConfig, EachKeyIsSetByTheTestAbove) {
   EXPECT_THAT(config_keys(), ElementsAre("hb_interval_ms", "hb_missed_max", "mpath_policy",
                                          "max_reconnect_attempts", "on_no_path", "control",
-                                         "log_level", "state_dir"));
+                                         "log_level", "slow_io_ms", "metrics_listen",
+                                         "state_dir"));
 }
 
 TEST_F(ClientConfig, WordsCountMoreThanTheFile) {

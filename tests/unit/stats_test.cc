@@ -78,7 +78,7 @@ TEST(Stats, HaveAColumnForEachStage) {
   one.stages = {{"queue", {}}, {"wire", {}}};
   one.stages[1].latencies.read.add(microseconds(100));
   one.stages[1].latencies.other.add(microseconds(1000));
-  const std::string table = stats_table(list({one, device("/dev/nbd1", 1, 0)}), true);
+  const std::string table = *stats_table(list({one, device("/dev/nbd1", 1, 0)}), {});
   EXPECT_EQ(table,
             "DEVICE     SESSION  MAPPING PATH  READS  READ  R P50  R P99  WRITES  WRITTEN  W P50  "
             "W P99  OTHERS  QUEUE P99  WIRE P99  ERRORS\n"
@@ -96,7 +96,7 @@ TEST(Top, HasTheMeanOfEachStage) {
   now.stages[0].latencies.read.add(microseconds(300));
   now.stages[0].latencies.write.add(microseconds(100));
   now.stages[1].latencies.write.add(microseconds(50));
-  EXPECT_EQ(top_table(list({before}), list({now}), 1.0, true),
+  EXPECT_EQ(*top_table(list({before}), list({now}), 1.0, {}),
             "DEVICE     SESSION  MAPPING PATH  READS/S  READ/S  R LAT  WRITES/S  WRITTEN/S  W LAT  "
             "SERVER  DISK  IN FLIGHT  ERRORS/S\n"
             "/dev/nbd0  blya     vol1                0      0B      -         0         0B      -  "
