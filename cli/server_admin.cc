@@ -75,8 +75,8 @@ Ended ServerAdmin::show() {
   if (!sessions) return std::unexpected(sessions.error());
   const auto found = find_server_object(*list, *sessions, object_);
   if (!found) return std::unexpected(control::to_failure(found.error()));
-  return program_.print_answer(*found,
-                               [](const control::Json& object, const TableStyle&) { return show_text(object); });
+  return program_.print_answer(
+      *found, [](const control::Json& object, const TableStyle&) { return show_text(object); });
 }
 
 void ServerAdmin::add_export() {

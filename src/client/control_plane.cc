@@ -18,6 +18,7 @@ namespace {
 
 /// How long flushing may take when the daemon stops.
 constexpr std::chrono::seconds kStopPatience{20};
+constexpr unsigned kMapAttempts = 5;
 
 Error not_mapped(const std::string& node) {
   return {ENOENT, fmt::format("{} is not mapped by this daemon", node)};
@@ -102,7 +103,7 @@ void ControlPlane::map(const control::Json& args, control::Reply reply) {
   });
 }
 
-void ControlPlane::begin_map(const MapRequest& request, Mapped done) {
+void ControlPlane::begin_map(const MapRequest& request, Mapped done, unsigned attempts) {
   if (on_handed_over_) return done(fail(being_replaced()));
   if (on_stopped_) return done(fail(ESHUTDOWN, "the daemon is stopping"));
   if (Status is_new = check_not_mapped(request); !is_new) return done(fail(is_new.error()));
@@ -113,11 +114,22 @@ void ControlPlane::begin_map(const MapRequest& request, Mapped done) {
                                               fmt::format("d{}", ++last_number_), request, slow_io_,
                                               events, events_));
   Device& device = *devices_.back();
-  device.map([this, &device, done = std::move(done)](Result<std::string> node) mutable {
-    const bool mapped = node.has_value();
-    done(std::move(node));
-    if (mapped && on_stopped_) stop_device(device);  // too late to be of use
-  });
+  device.map(
+      [this, &device, request, attempts, done = std::move(done)](Result<std::string> node) mutable {
+        const bool mapped = node.has_value();
+        if (!mapped && node.error().code == EAGAIN && attempts < kMapAttempts) {
+          log::warn("{}: {}; it is mapped anew", request.device_path, describe(node.error()));
+          // Behind the end of the device.
+          control_.post([this, request, attempts, done = std::move(done)]() mutable {
+            control_.post([this, request, attempts, done = std::move(done)]() mutable {
+              begin_map(request, std::move(done), attempts + 1);
+            });
+          });
+          return;
+        }
+        done(std::move(node));
+        if (mapped && on_stopped_) stop_device(device);  // too late to be of use
+      });
 }
 
 Status ControlPlane::check_not_mapped(const MapRequest& request) const {

@@ -85,7 +85,8 @@ class ControlPlane final : private Device::Events {
   void upgrade(const control::Json& args, control::Reply reply);
 
   using Mapped = std::move_only_function<void(Result<std::string>)>;
-  void begin_map(const MapRequest& request, Mapped done);
+  /// `attempts`: how often the kernel has taken it and not read all of its sockets.
+  void begin_map(const MapRequest& request, Mapped done, unsigned attempts = 0);
 
   /// A mapping that shall come back.
   struct Restoring {

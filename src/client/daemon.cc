@@ -81,6 +81,18 @@ Status adopt(ControlPlane& plane, DaemonOptions& running, const DaemonOptions& f
   return {};
 }
 
+metrics::MetricsServer::Collect pages_of(ControlPlane& plane) {
+  return [&plane](std::function<void(std::string)> done) {
+    plane.observe([done = std::move(done)](const Observation& seen) { done(metrics_page(seen)); });
+  };
+}
+
+Status listen(control::ControlServer& commands, metrics::MetricsServer& metrics,
+              const DaemonOptions& options) {
+  if (Status listening = commands.listen(options.control_path); !listening) return listening;
+  return metrics.listen(options.metrics_listen);
+}
+
 Status serve(const DaemonOptions& options, Notifier& notifier) {
   auto store = DescriptorStore::from_environment(notifier);
   if (!store) return fail(store.error());
@@ -114,12 +126,9 @@ Status serve(const DaemonOptions& options, Notifier& notifier) {
         [&plane](DaemonOptions& was, const DaemonOptions& now) { return adopt(plane, was, now); },
         changed_keys);
   });
-  if (Status listening = commands.listen(options.control_path); !listening) return listening;
 
-  metrics::MetricsServer metrics(loop.io(), [&plane](std::function<void(std::string)> done) {
-    plane.observe([done = std::move(done)](const Observation& seen) { done(metrics_page(seen)); });
-  });
-  if (Status listening = metrics.listen(options.metrics_listen); !listening) return listening;
+  metrics::MetricsServer metrics(loop.io(), pages_of(plane));
+  if (Status listening = listen(commands, metrics, options); !listening) return listening;
 
   log::info("ready on {} with {} workers", options.control_path, pool->size());
   watch_hand_over(loop, *store, leave);

@@ -9,6 +9,7 @@
 
 #include <fmt/format.h>
 
+#include "client/nbd_receivers.h"
 #include "client/nbd_sysfs.h"
 #include "common/log.h"
 
@@ -19,6 +20,7 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 
 constexpr seconds kReadyPatience{30};
+constexpr seconds kReceiverPatience{5};
 constexpr seconds kFreePatience{30};
 constexpr milliseconds kForcedPatience{2000};
 /// udev and the like look into a device for a moment after it appeared.
@@ -28,9 +30,22 @@ constexpr seconds kUdevPatience{5};
 /// The clock by which files are stamped stands still for so long.
 constexpr milliseconds kFileClockTick{20};
 
+/// Before anything is asked for: it would not be answered.
+Status wait_for_receivers(std::uint32_t index, std::size_t sockets) {
+  const auto deadline = std::chrono::steady_clock::now() + kReceiverPatience;
+  for (;;) {
+    const auto running = count_receivers(index);
+    if (running.value_or(sockets) >= sockets) return {};
+    if (std::chrono::steady_clock::now() > deadline) {
+      return fail(EAGAIN, fmt::format("the kernel reads {} of the {} sockets of /dev/nbd{}",
+                                      *running, sockets, index));
+    }
+    std::this_thread::sleep_for(kAskAgain);
+  }
+}
+
 Status settle(const NbdSysfs& sysfs, std::uint32_t max_request,
               std::filesystem::file_time_type connecting) {
-  if (Status ready = sysfs.wait_until_ready(kReadyPatience); !ready) return ready;
   // What is longer would be cut in two by us; and a read must not need more than a queue is sure
   // to get.
   const NbdQueueSettings settings{.max_sectors_kb = max_request / 1024, .scheduler = "none"};
@@ -89,9 +104,16 @@ Result<std::uint32_t> attach_device(NbdDeviceConfig config, std::vector<UniqueFd
   const auto connecting = std::filesystem::file_time_type::clock::now() - kFileClockTick;
   auto index = netlink->connect(config);
   if (!index) return index;
-  if (Status settled = settle(NbdSysfs(*index), max_request, connecting); !settled) {
+  const NbdSysfs sysfs(*index);
+  Status settled = sysfs.wait_until_ready(kReadyPatience);
+  if (settled) settled = wait_for_receivers(*index, sockets.size());
+  if (settled) settled = settle(sysfs, max_request, connecting);
+  if (!settled) {
     if (Status undone = netlink->disconnect(*index); !undone) {
       log::error("/dev/nbd{} stays behind: {}", *index, describe(undone.error()));
+    } else if (settled.error().code == EAGAIN) {
+      // The next attempt may have to be with the same node.
+      static_cast<void>(sysfs.wait_until_free(kForcedPatience));
     }
     return fail(settled.error());
   }

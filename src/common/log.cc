@@ -15,7 +15,11 @@
 namespace rnbd::log {
 namespace {
 
-thread_local const About* innermost = nullptr;
+/// Of this thread.
+const About*& innermost() {
+  thread_local const About* about = nullptr;
+  return about;
+}
 
 /// The message itself. Names in it may be a peer's: they must not end the line or begin another.
 class Message final : public spdlog::custom_flag_formatter {
@@ -52,16 +56,16 @@ void start(const std::string& level) {
 About::About(std::string session, std::string device)
     : session_(std::move(session)),
       device_(std::move(device)),
-      outer_(std::exchange(innermost, this)) {}
+      outer_(std::exchange(innermost(), this)) {}
 
-About::~About() { innermost = outer_; }
+About::~About() { innermost() = outer_; }
 
 std::string_view About::session() {
-  return innermost == nullptr ? std::string_view() : innermost->session_;
+  return innermost() == nullptr ? std::string_view() : innermost()->session_;
 }
 
 std::string_view About::device() {
-  return innermost == nullptr ? std::string_view() : innermost->device_;
+  return innermost() == nullptr ? std::string_view() : innermost()->device_;
 }
 
 void set_level(const std::string& level) {

@@ -160,6 +160,7 @@ void ControlPlane::remove_export(const control::ExportArgs& wanted, control::Rep
   const bool added = known != nullptr && known->origin != ExportOrigin::Configured;
   if (added && !open.empty() && !wanted.force) {
     std::vector<std::string_view> sessions;
+    sessions.reserve(open.size());
     for (const Export* const one : open) sessions.emplace_back(one->session_name);
     return reply(fail(EBUSY, fmt::format("{} is open: {}\n--force closes it for its clients",
                                          wanted.name, fmt::join(sessions, ", "))));

@@ -121,6 +121,18 @@ Status adopt(ControlPlane& plane, DaemonOptions& running, const DaemonOptions& f
   return {};
 }
 
+metrics::MetricsServer::Collect pages_of(ControlPlane& plane) {
+  return [&plane](std::function<void(std::string)> done) {
+    plane.observe([done = std::move(done)](const Observation& seen) { done(metrics_page(seen)); });
+  };
+}
+
+Status listen(control::ControlServer& commands, metrics::MetricsServer& metrics,
+              const DaemonOptions& options) {
+  if (Status listening = commands.listen(options.control_path); !listening) return listening;
+  return metrics.listen(options.metrics_listen);
+}
+
 Status serve(const DaemonOptions& options, Notifier& notifier) {
   control::DaemonLoop loop;
   auto search_path = SearchPath::create(options.dev_search_path);
@@ -149,12 +161,9 @@ Status serve(const DaemonOptions& options, Notifier& notifier) {
         [&plane](DaemonOptions& was, const DaemonOptions& now) { return adopt(plane, was, now); },
         changed_keys);
   });
-  if (Status listening = commands.listen(options.control_path); !listening) return listening;
 
-  metrics::MetricsServer metrics(loop.io(), [&plane](std::function<void(std::string)> done) {
-    plane.observe([done = std::move(done)](const Observation& seen) { done(metrics_page(seen)); });
-  });
-  if (Status listening = metrics.listen(options.metrics_listen); !listening) return listening;
+  metrics::MetricsServer metrics(loop.io(), pages_of(plane));
+  if (Status listening = listen(commands, metrics, options); !listening) return listening;
 
   announce(options, settings, pool->size());
   loop.report_to(notifier);

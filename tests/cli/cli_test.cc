@@ -284,6 +284,8 @@ TEST_F(Cli, WrongDaemonOptionsAreMistakesOnTheCommandLine) {
 }
 
 TEST_F(Cli, MetricsAreOfThisHostAlone) {
+  // Where no daemon can start, should it want to.
+  socket_ = directory_ + "/none/none/d.sock";
   for (const char* address : {"0.0.0.0:9871", "10.0.0.1:9871", "[::]:9871", "[fd09::1]:9871"}) {
     for (const Ran& ran : {client({"daemon", "--metrics-listen", address}),
                            server({"daemon", "--metrics-listen", address})}) {

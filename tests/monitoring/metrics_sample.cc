@@ -70,8 +70,8 @@ std::string client_page() {
                             .size_bytes = 1 << 30,
                             .server_size_bytes = 1 << 30});
   }
-  for (const char* state : {"connecting", "connected", "draining", "closing", "fencing", "waiting",
-                            "disconnected"}) {
+  for (const char* state :
+       {"connecting", "connected", "draining", "closing", "fencing", "waiting", "disconnected"}) {
     seen.paths.push_back({.session = kEvil,
                           .path = fmt::format("ip:10.0.0.1@{}", state),
                           .state = state,

@@ -80,8 +80,7 @@ state_dir = "/tmp/state"
 TEST_F(ClientConfig, EachKeyIsSetByTheTestAbove) {
   EXPECT_THAT(config_keys(), ElementsAre("hb_interval_ms", "hb_missed_max", "mpath_policy",
                                          "max_reconnect_attempts", "on_no_path", "control",
-                                         "log_level", "slow_io_ms", "metrics_listen",
-                                         "state_dir"));
+                                         "log_level", "slow_io_ms", "metrics_listen", "state_dir"));
 }
 
 TEST_F(ClientConfig, WordsCountMoreThanTheFile) {

@@ -64,6 +64,16 @@ TEST_P(HostileClient, WrongConnectRequestsAreRejectedWithAnErrno) {
   }
 }
 
+TEST_P(HostileClient, AServerThatIsDrainedTakesNoNewSession) {
+  bench_.server.acceptor.refuse_new(true);
+  EXPECT_FALSE(evil_.connect());
+  EXPECT_EQ(reject_of(evil_[0]), ESHUTDOWN);
+  EXPECT_TRUE(bench_.good.works()) << "it was there before";
+  evil_.hang_up();
+  bench_.server.acceptor.refuse_new(false);
+  EXPECT_TRUE(evil_.bring_up());
+}
+
 TEST_P(HostileClient, PrivateDataTooShortForRtrsIsRejected) {
   const Bytes whole = join(RawClient::request(0));
   for (std::size_t length = 0; length < whole.size(); ++length) {

@@ -62,11 +62,13 @@ TEST(ClientStages, AreTheQueueAndTheWire) {
 TEST(ClientStages, TheWireBeginsWithTheFirstPieceThatIsSent) {
   QueueBench bench(test::with({.permits = 4, .max_io_size = 4096}));
   bench.worker.time = kBegin;
-  bench.kernel->read(0, 8192);
+  bench.kernel->read(0, 12288);
   bench.settle();
-  ASSERT_EQ(bench.channel.pending.size(), 2U);
-  bench.channel.trips[bench.channel.pending[0].permit].sent = kBegin + milliseconds(5);
-  bench.channel.trips[bench.channel.pending[1].permit].sent = kBegin + milliseconds(2);
+  ASSERT_EQ(bench.channel.pending.size(), 3U);
+  for (const int which : {0, 1, 2}) {
+    const auto permit = bench.channel.pending[static_cast<std::size_t>(which)].permit;
+    bench.channel.trips[permit].sent = kBegin + milliseconds(which == 1 ? 2 : 5);
+  }
   bench.worker.time = kBegin + milliseconds(20);
   bench.run();
   const auto counters = bench.queue->counters();
@@ -151,9 +153,9 @@ TEST(ClientStages, ARequestThatIsSentAgainWasSentWhenItWasFirst) {
   ASSERT_TRUE(bench.until([&] { return bench.server.disk.held.size() == 1; }));
   const std::size_t first = bench.one.session.in_flight(*paths[0]) == 1 ? 0 : 1;
   bench.server.disk.hold = false;
+  bench.pass(milliseconds(30));
   bench.break_line(first);
   bench.until([&] { return bench.one.session.in_flight(*paths[1 - first]) == 1; });
-  bench.pass(milliseconds(30));
   bench.server.disk.run_held();
   ASSERT_TRUE(bench.until([&] { return bench.one.finished == 1; }));
   EXPECT_EQ(trip.sent, sent);

@@ -33,6 +33,7 @@ using Protocol = asio::generic::stream_protocol;
 
 constexpr std::size_t kMaxClients = 16;
 constexpr std::uint32_t kMaxRequest = 8192;
+constexpr std::size_t kBuffer = 2 * std::size_t{kMaxRequest};
 constexpr std::chrono::milliseconds kAcceptPause{100};
 constexpr const char* kTextFormat = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -58,7 +59,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
       : socket_(std::move(socket)),
         owner_(std::move(owner)),
         deadline_(socket_.get_executor()),
-        buffer_(2 * kMaxRequest) {}
+        buffer_(kBuffer) {}
 
   void start(std::chrono::milliseconds patience) {
     deadline_.expires_after(patience);

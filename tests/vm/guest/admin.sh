@@ -171,6 +171,14 @@ for way_to_go in KILL upgrade; do
     reads "$node"
 done
 [[ $(rnbd-client reload) == "nothing has changed" ]] || vm_fail "its configuration is another one"
+echo 'x = 1' > $config/client.toml.d/wrong.toml
+pid=$(pair_daemon_pid)
+kill -KILL "$pid"
+vm_wait_until 60 another || vm_fail "with a wrong file: $(tail -n 5 "$RESULTS/client.log")"
+grep -q 'wrong.toml:1:1: unknown key' "$RESULTS/client.log" || vm_fail "it does not say that it left the file out"
+vm_wait_until 30 state_is "$node" open
+rm $config/client.toml.d/wrong.toml
+[[ $(rnbd-client reload) == "changed: on_no_path" ]] || vm_fail "the file was not left out"
 pair_end client "$client_pid"
 pair_start_client --config $config/client.toml
 vm_wait_until 60 mapped 1 || vm_fail "a stop has forgotten it: $(tail -n 5 "$RESULTS/client.log")"
@@ -185,5 +193,11 @@ grep -q 'client-state.json is damaged, and now .*client-state.json.damaged-1' "$
 cmp /tmp/damaged $remembered/client-state.json.damaged-1
 rnbd-client unmap "$(map device_path=extra persist=yes)"
 pair_expect 2 'persist=maybe' map device_path=extra persist=maybe
+
+vm_step "without a place to remember it nothing persists"
+pair_end client "$client_pid"
+pair_start_client --state-dir ''
+pair_expect 1 'EOPNOTSUPP: there is no state_dir' map device_path=extra persist=yes
+mapped 0
 pair_stop
 vm_step "done"

@@ -44,6 +44,14 @@ for link in /dev/rnbd/blya/vol1-part1 /dev/disk/by-id/rnbd-blya:vol1-part1; do
 done
 [[ $(< "/sys/block/${node#/dev/}/queue/scheduler") == *'[none]'* ]] || vm_fail "the scheduler is not none"
 
+vm_step "what the journal knows of it"
+knows() { # TEXT MATCH…
+    [[ $(journal "${@:2}") == *"$1"* ]]
+}
+vm_wait_until 20 knows "vol1 of session blya is $node" -t rnbd-client PRIORITY=6 RNBD_SESSION=blya "RNBD_DEVICE=$node"
+vm_wait_until 20 knows 'session blya of' -u rnbd-server RNBD_SESSION=blya
+! knows blya -t rnbd-client RNBD_SESSION=nobody || vm_fail "lines about a session are found under another"
+
 vm_step "names that are no names: blanks, quotes, another directory"
 odd='a b"$(touch /tmp/owned)/../../x'
 truncate -s 8M "/var/lib/rnbd/exports/a b\"\$(touch "
