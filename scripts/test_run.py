@@ -36,8 +36,8 @@ GTEST_PROGRAMS = ("hostile_tests", "storage_tests", "thread_tests", "contract_te
 UNIT_SHARDS = 4
 # What guests and ctest take from the release build. The programs of tests run here are built with sanitizers only, where
 # they say more.
-RELEASE = ("rnbd-client", "rnbd-server", "rnbd-sim", "reference", "cli_test", "hostile_tests", "storage_tests", "count_calls",
-           "micro_count", "micro_bench")  # fmt: skip
+RELEASE = ("rnbd-client", "rnbd-server", "rnbd-sim", "reference", "changelog", "cli_test", "hostile_tests", "storage_tests",
+           "count_calls", "metrics_sample", "micro_count", "micro_bench")  # fmt: skip
 THREAD_PROGRAMS = ("storage_tests", "thread_tests")  # the others' tests are turned by one thread
 DAEMONS = ("rnbd-client", "rnbd-server")
 
