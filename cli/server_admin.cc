@@ -139,7 +139,8 @@ void ServerAdmin::add_drain() {
       "Take no new sessions, and open nothing new, of all or of one; returns when nothing is open "
       "any more. Until the daemon ends, or --off",
       [this] { return drain(); });
-  verb.add_option("session", drain_.session, "Only this one")->type_name("SESSION");
+  drain_session_ =
+      verb.add_option("session", drain_.session, "Only this one")->type_name("SESSION");
   verb.add_flag("--off", drain_.off, "Take what comes again");
   verb.add_option("--timeout", patience_, "How long to wait; it is drained on [no end]")
       ->type_name("SECONDS")
@@ -156,6 +157,7 @@ std::expected<control::DrainResult, control::Failure> ServerAdmin::ask_to_drain(
 }
 
 Ended ServerAdmin::drain() {
+  if (drain_session_->count() > 0 && drain_.session.empty()) return usage_failure("which session?");
   const auto left = ask_to_drain();
   if (!left) return std::unexpected(left.error());
   if (!drain_.off) {
@@ -180,6 +182,7 @@ Ended ServerAdmin::wait_until_drained(control::DrainResult left) {
                                   text, patience_)}));
     }
     std::this_thread::sleep_for(kLookAgain);
+    drain_.look = true;
     const auto now = ask_to_drain();
     if (!now) return std::unexpected(now.error());
     left = *now;

@@ -34,6 +34,7 @@ class ServerAdmin {
   std::vector<std::string> export_words_;
   control::ExportArgs export_;
   control::DrainArgs drain_;
+  const CLI::Option* drain_session_ = nullptr;
   double patience_ = 0;  ///< seconds; 0: no end
   bool drain_json_ = false;
 };

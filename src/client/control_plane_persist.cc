@@ -57,7 +57,9 @@ void ControlPlane::try_later(Restoring& one, Duration pause) {
 
 void ControlPlane::try_to_restore(Restoring& one) {
   if (on_handed_over_ || on_stopped_) return;
-  const PersistentMapping& mapping = *persistent_.find(one.session, one.device_path);
+  const PersistentMapping* const known = persistent_.find(one.session, one.device_path);
+  if (known == nullptr) return;  // what was to be remembered anew could not be
+  const PersistentMapping& mapping = *known;
   std::vector<std::string> words = mapping.words;
   const bool says_node = std::ranges::any_of(
       words, [](const std::string& word) { return word.starts_with("device="); });
@@ -141,8 +143,13 @@ void ControlPlane::remember(const std::vector<std::string>& words, const MapRequ
                 reply = std::move(reply)](const Status& saved) mutable {
                  if (saved) return reply(control::map_result(node));
                  persistent_.erase(session, device_path);
-                 if (Device* const device = find_device(node))
+                 std::erase_if(restoring_, [&](const auto& one) {
+                   return one->session == session && one->device_path == device_path;
+                 });
+                 // By what it is: its node may be another's by now.
+                 if (Device* const device = find_mapped(session, device_path)) {
                    device->unmap(true, [](const Status&) {});
+                 }
                  reply(fail(saved.error().code, "it is not mapped: " + saved.error().message));
                });
 }

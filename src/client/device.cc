@@ -344,7 +344,7 @@ void Device::on_detached(Status detached, Unmapped done) {
   if (stale_size_) on_server_changed();
   done(std::move(detached));
   auto forcing = std::exchange(forcing_, {});
-  if (forcing.empty()) return;
+  if (forcing.empty()) return catch_up_with_service();
   unmap_by_force([forcing = std::move(forcing)](const Status& status) mutable {
     for (Unmapped& forced : forcing) forced(status);
   });
@@ -352,6 +352,7 @@ void Device::on_detached(Status detached, Unmapped done) {
 
 void Device::take_apart(Executor::Task done) {
   retry_.reset();
+  size_retry_.reset();
   patience_.reset();
   forget();
   auto close_at_server = [this, done = std::move(done)]() mutable {

@@ -133,6 +133,7 @@ class Device final : public SessionDevice, private BlockQueueEvents {
   void on_reopened(const Result<wire::OpenResponse>& response, Executor::Task done);
   void set_service(Service service);
   void begin_patience(Duration passed);
+  void catch_up_with_service();
   void tell(std::string_view state);
   static std::string_view name_of(Service service);
 
@@ -174,7 +175,8 @@ class Device final : public SessionDevice, private BlockQueueEvents {
   bool stale_size_ = false;       ///< another look is due
   std::vector<Sized> refreshed_;  ///< who waits for it
   Executor::Task after_answer_;   ///< the end of a device that has a question on its way
-  std::unique_ptr<ControlContext::Timer> retry_;  ///< of an OPEN that the server refused
+  std::unique_ptr<ControlContext::Timer> retry_;       ///< of an OPEN that the server refused
+  std::unique_ptr<ControlContext::Timer> size_retry_;  ///< of a size that the kernel refused
   Service service_ = Service::Open;
   TimePoint since_ = Clock::now();
   std::unique_ptr<ControlContext::Timer> patience_;  ///< while queueing

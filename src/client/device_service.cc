@@ -43,11 +43,23 @@ void Device::set_service(Service service) {
   if (failing && serving) queues_->serve_again();
   if (service == Service::Queueing) {
     begin_patience(Duration::zero());
-  } else if (service == Service::Failing && serving) {
+  } else if (service == Service::Failing && queues_ != nullptr) {
+    // An unmap's flush must not wait any longer either.
     const log::About about(session_.name(), node());
     log::error("{} ({}): no path for {} s; its I/O fails until there is one", node(),
                request_.device_path, request_.fail_after->count());
     queues_->fail_all([] {});
+  }
+}
+
+/// An unmap has failed: what became of the service meanwhile was not done to the queues, and what a
+/// forced one did to them stands.
+void Device::catch_up_with_service() {
+  if (queues_ == nullptr) return;
+  if (service_ == Service::Failing) {
+    queues_->fail_all([] {});
+  } else {
+    queues_->serve_again();
   }
 }
 

@@ -135,7 +135,7 @@ void Device::tell_kernel(std::uint64_t sectors) {
           last_error_ = describe(told.error());
           log::error("{} cannot be given {} bytes: {}", backend_of(request_), size, last_error_);
           on_session_changed();
-          retry_ = control_.call_after(kSizeRetry, [this] { on_server_changed(); });
+          size_retry_ = control_.call_after(kSizeRetry, [this] { on_server_changed(); });
           return finish_refresh(fail(told.error()));
         }
         if (opened_.sectors != sectors) {

@@ -14,7 +14,7 @@ using control::DeviceEntry;
 using control::DeviceStats;
 using control::PathEntry;
 using metrics::Definition;
-using metrics::Kind;
+using Metric = metrics::Kind;
 using metrics::Labels;
 using metrics::MetricsText;
 
@@ -23,47 +23,48 @@ constexpr const char* kOfOperation = "device,session,mapping_path,operation";
 constexpr const char* kOfPath = "session,path";
 
 constexpr std::array kDefinitions = {
-    Definition{"rnbd_client_build_info", Kind::Gauge, "version", "1, of the program's version."},
-    Definition{"rnbd_client_device_operations_total", Kind::Counter, kOfOperation,
+    Definition{"rnbd_client_build_info", Metric::Gauge, "version", "1, of the program's version."},
+    Definition{"rnbd_client_device_operations_total", Metric::Counter, kOfOperation,
                "Requests of the kernel that were answered: read, write, flush, discard, "
                "write_zeroes."},
-    Definition{"rnbd_client_device_read_bytes_total", Kind::Counter, kOfDevice,
+    Definition{"rnbd_client_device_read_bytes_total", Metric::Counter, kOfDevice,
                "Bytes read, of requests that succeeded."},
-    Definition{"rnbd_client_device_written_bytes_total", Kind::Counter, kOfDevice,
+    Definition{"rnbd_client_device_written_bytes_total", Metric::Counter, kOfDevice,
                "Bytes written, of requests that succeeded."},
-    Definition{"rnbd_client_device_errors_total", Kind::Counter, kOfDevice,
+    Definition{"rnbd_client_device_errors_total", Metric::Counter, kOfDevice,
                "Requests that were answered with an error."},
-    Definition{"rnbd_client_device_permit_waits_total", Kind::Counter, kOfDevice,
+    Definition{"rnbd_client_device_permit_waits_total", Metric::Counter, kOfDevice,
                "How often a request found no free chunk of the server."},
-    Definition{"rnbd_client_device_in_flight", Kind::Gauge, kOfDevice,
+    Definition{"rnbd_client_device_in_flight", Metric::Gauge, kOfDevice,
                "Requests taken from the kernel and not answered yet."},
-    Definition{"rnbd_client_device_size_bytes", Kind::Gauge, kOfDevice,
+    Definition{"rnbd_client_device_size_bytes", Metric::Gauge, kOfDevice,
                "Size of the device, as the kernel has it."},
-    Definition{"rnbd_client_device_server_size_bytes", Kind::Gauge, kOfDevice,
+    Definition{"rnbd_client_device_server_size_bytes", Metric::Gauge, kOfDevice,
                "Size of the disk, as the server last said."},
-    Definition{"rnbd_client_device_state", Kind::Gauge, "device,session,mapping_path,state",
+    Definition{"rnbd_client_device_state", Metric::Gauge, "device,session,mapping_path,state",
                "1 for the state that the device is in: open, queueing, failing, closed."},
-    Definition{"rnbd_client_request_seconds", Kind::Histogram, kOfOperation,
+    Definition{"rnbd_client_request_seconds", Metric::Histogram, kOfOperation,
                "From a request's header to its answer, as the kernel sees it: read, write, other."},
-    Definition{"rnbd_client_queue_seconds", Kind::Histogram, kOfOperation,
+    Definition{"rnbd_client_queue_seconds", Metric::Histogram, kOfOperation,
                "Of it: until the request was handed to a path."},
-    Definition{"rnbd_client_wire_seconds", Kind::Histogram, kOfOperation,
+    Definition{"rnbd_client_wire_seconds", Metric::Histogram, kOfOperation,
                "Of it: from then to the answer, which is the network and the server."},
-    Definition{"rnbd_client_session_pinned_bytes", Kind::Gauge, "session",
+    Definition{"rnbd_client_session_pinned_bytes", Metric::Gauge, "session",
                "Memory of this host that the session's buffers pin."},
-    Definition{"rnbd_client_session_reconnects_total", Kind::Counter, "session",
+    Definition{"rnbd_client_session_reconnects_total", Metric::Counter, "session",
                "How often the session came back after its last path was lost."},
-    Definition{"rnbd_client_path_state", Kind::Gauge, "session,path,state",
+    Definition{"rnbd_client_path_state", Metric::Gauge, "session,path,state",
                "1 for the state that the path is in: connecting, connected, draining, closing, "
                "fencing, waiting, disconnected."},
-    Definition{"rnbd_client_path_latency_seconds", Kind::Gauge, kOfPath,
+    Definition{"rnbd_client_path_latency_seconds", Metric::Gauge, kOfPath,
                "Round trip of the last heartbeat; 0 if there was none."},
-    Definition{"rnbd_client_path_in_flight", Kind::Gauge, kOfPath, "Requests on their way on it."},
-    Definition{"rnbd_client_path_failovers_total", Kind::Counter, kOfPath,
+    Definition{"rnbd_client_path_in_flight", Metric::Gauge, kOfPath,
+               "Requests on their way on it."},
+    Definition{"rnbd_client_path_failovers_total", Metric::Counter, kOfPath,
                "Requests that had to be sent again because the path was lost."},
-    Definition{"rnbd_client_path_reconnects_total", Kind::Counter, kOfPath,
+    Definition{"rnbd_client_path_reconnects_total", Metric::Counter, kOfPath,
                "How often the path was connected again."},
-    Definition{"rnbd_client_path_failed_attempts", Kind::Gauge, kOfPath,
+    Definition{"rnbd_client_path_failed_attempts", Metric::Gauge, kOfPath,
                "Attempts to connect that have failed in a row."},
 };
 

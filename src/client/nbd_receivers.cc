@@ -24,6 +24,7 @@ bool is_process(const std::string& name) {
 
 std::optional<std::size_t> count_receivers(std::uint32_t index, const std::filesystem::path& proc) {
   const std::string doing = fmt::format("+nbd{}-recv", index);
+  const std::string doing_before_5_16 = fmt::format("+knbd{}-recv", index);
   std::size_t count = 0;
   bool kernels = false;
   std::error_code error;
@@ -33,7 +34,7 @@ std::optional<std::size_t> count_receivers(std::uint32_t index, const std::files
     std::string name;
     std::getline(file, name);
     kernels = kernels || name == kThreadMaker;
-    if (name.ends_with(doing)) ++count;
+    if (name.ends_with(doing) || name.ends_with(doing_before_5_16)) ++count;
   }
   if (!kernels) return {};
   return count;

@@ -47,11 +47,13 @@ JournaldSink::JournaldSink(std::string path)
 void JournaldSink::sink_it_(const spdlog::details::log_msg& message) {
   const int priority = priority_of(message.level);
   const std::string text(message.payload.data(), message.payload.size());
-  if (lost_ > 0 && send(priority_of(spdlog::level::warn),
-                        fmt::format("{} lines were lost: journald had no room", lost_)) == 0) {
-    lost_ = 0;
+  int error = 0;
+  if (lost_ > 0) {
+    error = send(priority_of(spdlog::level::warn),
+                 fmt::format("{} lines were lost: journald had no room", lost_));
+    if (error == 0) lost_ = 0;
   }
-  const int error = lost_ > 0 ? EAGAIN : send(priority, text);
+  if (error == 0) error = send(priority, text);
   if (error == EAGAIN) {
     ++lost_;
   } else if (error != 0) {

@@ -204,7 +204,11 @@ void ControlPlane::drain(const control::Json& args, control::Reply reply) {
   const auto wanted = control::read_drain_args(args);
   if (!wanted) return reply(fail(wanted.error()));
   Drain& drain = exports_.drain();
-  if (wanted->off) {
+  if (wanted->look) {
+    if (!drain.covers(wanted->session)) {
+      return reply(fail(ECANCELED, "somebody has ended it, or the daemon was started anew"));
+    }
+  } else if (wanted->off) {
     if (Status ended = drain.end(wanted->session); !ended) return reply(fail(ended.error()));
   } else {
     if (!wanted->session.empty() && !knows_session(wanted->session)) {

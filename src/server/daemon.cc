@@ -129,8 +129,11 @@ metrics::MetricsServer::Collect pages_of(ControlPlane& plane) {
 
 Status listen(control::ControlServer& commands, metrics::MetricsServer& metrics,
               const DaemonOptions& options) {
-  if (Status listening = commands.listen(options.control_path); !listening) return listening;
-  return metrics.listen(options.metrics_listen);
+  // Devices do not wait for whoever has the metrics' port.
+  if (Status listening = metrics.listen(options.metrics_listen); !listening) {
+    log::error("no metrics: {}", describe(listening.error()));
+  }
+  return commands.listen(options.control_path);
 }
 
 Status serve(const DaemonOptions& options, Notifier& notifier) {

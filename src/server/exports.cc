@@ -80,6 +80,7 @@ Result<Export*> Exports::open(const Session& session, std::string_view name,
                .named = named_.find(name) != nullptr,
                .backend = std::move(*backend)};
   Export& made = exports_.emplace(Key{session.id, *id}, std::move(entry)).first->second;
+  last_ids_[session.id] = *id;
   on_change_(made, ExportState::Open);
   return &made;
 }
@@ -109,7 +110,10 @@ Export* Exports::find_open(std::uint64_t session, std::string_view name) {
 }
 
 Result<std::uint32_t> Exports::free_id(std::uint64_t session) const {
-  for (std::uint32_t id = 0; id < limits::kMaxDevicesPerSession; ++id) {
+  const auto last = last_ids_.find(session);
+  const std::uint32_t first = last == last_ids_.end() ? 0 : last->second + 1;
+  for (std::uint32_t i = 0; i < limits::kMaxDevicesPerSession; ++i) {
+    const std::uint32_t id = (first + i) % limits::kMaxDevicesPerSession;
     if (!exports_.contains({session, id})) return id;
   }
   return fail(ENOSPC,
@@ -191,6 +195,7 @@ void Exports::close_session(std::uint64_t session) {
   const auto last = exports_.lower_bound({session, limits::kMaxDevicesPerSession});
   for (auto entry = first; entry != last; ++entry) drop_disk(entry->second);
   exports_.erase(first, last);
+  last_ids_.erase(session);
 }
 
 std::vector<const Export*> Exports::list() const {

@@ -119,6 +119,8 @@ class Exports {
   };
 
   Export* find_open(std::uint64_t session, std::string_view name);
+  /// The one behind the last that was given: what a client sent under an id that was closed by
+  /// force may still arrive when the id is free, and must not reach another disk.
   Result<std::uint32_t> free_id(std::uint64_t session) const;
   Status admit(const FoundDisk& disk, wire::AccessMode access);
   void dismiss(const DiskIdentity& disk, wire::AccessMode access);
@@ -132,6 +134,7 @@ class Exports {
   NamedExports named_;
   Drain drain_;
   std::map<Key, Export> exports_;
+  std::map<std::uint64_t, std::uint32_t> last_ids_;  ///< given, by session
   std::map<DiskIdentity, Writers> writers_;
 };
 

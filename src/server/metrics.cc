@@ -13,7 +13,7 @@ namespace {
 
 using control::DeviceStats;
 using metrics::Definition;
-using metrics::Kind;
+using Metric = metrics::Kind;
 using metrics::Labels;
 using metrics::MetricsText;
 
@@ -21,31 +21,31 @@ constexpr const char* kOfDevice = "device,session,mapping_path";
 constexpr const char* kOfOperation = "device,session,mapping_path,operation";
 
 constexpr std::array kDefinitions = {
-    Definition{"rnbd_server_build_info", Kind::Gauge, "version", "1, of the program's version."},
-    Definition{"rnbd_server_device_operations_total", Kind::Counter, kOfOperation,
+    Definition{"rnbd_server_build_info", Metric::Gauge, "version", "1, of the program's version."},
+    Definition{"rnbd_server_device_operations_total", Metric::Counter, kOfOperation,
                "Requests that went to the disk: read, write, flush, discard, write_zeroes."},
-    Definition{"rnbd_server_device_read_bytes_total", Kind::Counter, kOfDevice,
+    Definition{"rnbd_server_device_read_bytes_total", Metric::Counter, kOfDevice,
                "Bytes of the reads that went to the disk."},
-    Definition{"rnbd_server_device_written_bytes_total", Kind::Counter, kOfDevice,
+    Definition{"rnbd_server_device_written_bytes_total", Metric::Counter, kOfDevice,
                "Bytes of the writes that went to the disk."},
-    Definition{"rnbd_server_device_errors_total", Kind::Counter, kOfDevice,
+    Definition{"rnbd_server_device_errors_total", Metric::Counter, kOfDevice,
                "Requests that were answered with an error."},
-    Definition{"rnbd_server_device_in_flight", Kind::Gauge, kOfDevice,
+    Definition{"rnbd_server_device_in_flight", Metric::Gauge, kOfDevice,
                "Requests that are at the disk."},
-    Definition{"rnbd_server_device_size_bytes", Kind::Gauge, kOfDevice, "Size of the disk."},
-    Definition{"rnbd_server_device_state", Kind::Gauge, "device,session,mapping_path,state",
+    Definition{"rnbd_server_device_size_bytes", Metric::Gauge, kOfDevice, "Size of the disk."},
+    Definition{"rnbd_server_device_state", Metric::Gauge, "device,session,mapping_path,state",
                "1 for the state that the device is in: open, closed."},
-    Definition{"rnbd_server_request_seconds", Kind::Histogram, kOfOperation,
+    Definition{"rnbd_server_request_seconds", Metric::Histogram, kOfOperation,
                "From a request's arrival to its answer: read, write, other."},
-    Definition{"rnbd_server_disk_seconds", Kind::Histogram, kOfOperation,
+    Definition{"rnbd_server_disk_seconds", Metric::Histogram, kOfOperation,
                "Of it: what the disk took."},
-    Definition{"rnbd_server_session_devices", Kind::Gauge, "session",
+    Definition{"rnbd_server_session_devices", Metric::Gauge, "session",
                "Devices that the session has open."},
-    Definition{"rnbd_server_session_pinned_bytes", Kind::Gauge, "session",
+    Definition{"rnbd_server_session_pinned_bytes", Metric::Gauge, "session",
                "Memory of this host that the session pins."},
-    Definition{"rnbd_server_path_state", Kind::Gauge, "session,peer_address,local_address,state",
+    Definition{"rnbd_server_path_state", Metric::Gauge, "session,peer_address,local_address,state",
                "1 for the state that the path is in: connecting, connected, closing, draining."},
-    Definition{"rnbd_server_path_in_flight", Kind::Gauge, "session,peer_address,local_address",
+    Definition{"rnbd_server_path_in_flight", Metric::Gauge, "session,peer_address,local_address",
                "Requests that came on it and are not answered yet."},
 };
 

@@ -15,6 +15,20 @@
 namespace rnbd::server {
 namespace {
 
+/// Without the slashes and dots that mean nothing in a path: "/img" and "./img" are "img".
+std::string plain_name(std::string_view asked) {
+  std::string name;
+  for (std::size_t at = 0; at < asked.size();) {
+    const std::size_t end = std::min(asked.find('/', at), asked.size());
+    const std::string_view part = asked.substr(at, end - at);
+    at = end + 1;
+    if (part.empty() || part == ".") continue;
+    if (!name.empty()) name += '/';
+    name += part;
+  }
+  return name;
+}
+
 constexpr std::array<std::string_view, 2> kAccessNames = {"rw", "ro"};
 
 bool is_control(char byte) { return static_cast<unsigned char>(byte) < 0x20 || byte == 0x7f; }
@@ -75,7 +89,8 @@ Status NamedExports::remove(std::string_view name) {
   return {};
 }
 
-const NamedExports::Entry* NamedExports::find(std::string_view name) const {
+const NamedExports::Entry* NamedExports::find(std::string_view asked) const {
+  const std::string name = plain_name(asked);
   for (const auto* const entries : {&configured_, &added_}) {
     if (const auto found = entries->find(name); found != entries->end()) return &found->second;
   }

@@ -52,7 +52,8 @@ class NamedExports {
   Status remove(std::string_view name);
 
   /// Null if there is none. The configuration's counts more than one that was added before.
-  [[nodiscard]] const Entry* find(std::string_view name) const;
+  /// However it is spelt: "/img" and "./img" are "img".
+  [[nodiscard]] const Entry* find(std::string_view asked) const;
 
   /// By name.
   [[nodiscard]] std::vector<Entry> list() const;

@@ -120,13 +120,17 @@ TEST_F(ExportsTable, ANameOpenedAgainAnswersTheSameExport) {
   EXPECT_EQ(exports_.list().size(), 1U);
 }
 
-TEST_F(ExportsTable, IdsCountFromZeroInEachSessionAndAreUsedAgain) {
+TEST_F(ExportsTable, IdsCountFromZeroInEachSessionAndAreUsedAgainLast) {
   (void)directory_.make_file("other", 4096);
   EXPECT_EQ((*open(kAlice, AccessMode::ReadOnly, "disk"))->device_id, 0U);
   EXPECT_EQ((*open(kAlice, AccessMode::ReadOnly, "other"))->device_id, 1U);
   EXPECT_EQ((*open(kBob, AccessMode::ReadOnly, "other"))->device_id, 0U);
   exports_.close(kAlice.id, 0);
   EXPECT_EQ(exports_.find(kAlice.id, 0), nullptr);
+  for (std::uint32_t id = 2; id < limits::kMaxDevicesPerSession; ++id) {
+    ASSERT_EQ((*open(kAlice, AccessMode::ReadOnly, "disk"))->device_id, id);
+    exports_.close(kAlice.id, id);
+  }
   EXPECT_EQ((*open(kAlice, AccessMode::ReadOnly, "disk"))->device_id, 0U);
 }
 

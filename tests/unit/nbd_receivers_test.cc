@@ -43,6 +43,12 @@ TEST_F(Receivers, OfOtherDevicesDoNotCount) {
   EXPECT_EQ(count_receivers(2, proc_), 0U);
 }
 
+TEST_F(Receivers, HadAnotherNameBefore516) {
+  thread(2, "kthreadd");
+  thread(10, "kworker/u5:1+knbd1-recv");
+  EXPECT_EQ(count_receivers(1, proc_), 1U);
+}
+
 TEST_F(Receivers, CannotBeCountedWhereTheKernelsThreadsAreHidden) {
   thread(1, "systemd");
   EXPECT_EQ(count_receivers(1, proc_), std::nullopt);

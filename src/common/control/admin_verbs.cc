@@ -61,7 +61,7 @@ Json exports_result(Json exports) {
 }
 
 Json to_json(const DrainArgs& args) {
-  Json json = {{"off", args.off}};
+  Json json = {{"off", args.off}, {"look", args.look}};
   if (!args.session.empty()) json["session"] = args.session;
   return json;
 }
@@ -90,7 +90,8 @@ Result<ExportArgs> read_export_args(const Json& args) {
 Result<DrainArgs> read_drain_args(const Json& args) {
   DrainArgs read;
   for (const Status& status :
-       {read_optional_text(args, "session", read.session), read_flag(args, "off", read.off)}) {
+       {read_optional_text(args, "session", read.session), read_flag(args, "off", read.off),
+        read_flag(args, "look", read.look)}) {
     if (!status) return fail(status.error());
   }
   return read;

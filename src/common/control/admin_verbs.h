@@ -57,6 +57,7 @@ struct ExportEntry {
 struct DrainArgs {
   std::string session;  ///< empty: all, and those to come
   bool off = false;     ///< take what comes again
+  bool look = false;    ///< only say how far it is; ECANCELED if it is not drained any more
 };
 
 struct DrainResult {
