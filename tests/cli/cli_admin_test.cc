@@ -179,7 +179,9 @@ TEST_F(Admin, FailuresOfExportHaveTheirExitCodes) {
 TEST_F(Admin, DrainReturnsWhenNothingIsOpen) {
   std::atomic<int> asked = 0;
   serve("drain", [&](const Json& args, Reply reply) {
-    EXPECT_EQ(args.dump(), R"({"off":false,"session":"blya"})");
+    // It is begun once: who ends it ends those that wait for it.
+    EXPECT_EQ(args.dump(), asked == 0 ? R"({"off":false,"session":"blya"})"
+                                      : R"({"off":false,"look":true,"session":"blya"})");
     constexpr std::array kLeft = {DrainResult{2, 0}, DrainResult{2, 0}, DrainResult{1, 1},
                                   DrainResult{0, 0}};
     reply(to_json(kLeft.at(static_cast<std::size_t>(asked++))));
@@ -191,6 +193,16 @@ TEST_F(Admin, DrainReturnsWhenNothingIsOpen) {
             "rnbd-server: drain: 2 devices still open\n"
             "rnbd-server: drain: 1 device still open, 1 session lost\n");
   EXPECT_EQ(asked, 4);
+}
+
+TEST_F(Admin, DrainThatSomebodyEndsWaitsNoLonger) {
+  std::atomic<int> asked = 0;
+  serve("drain", [&](const Json&, Reply reply) {
+    if (asked++ == 0) return reply(to_json(DrainResult{1, 0}));
+    reply(fail(ECANCELED, "somebody has ended it"));
+  });
+  EXPECT_EQ(server({"drain"}).exit, 1);
+  EXPECT_EQ(server({"drain", ""}).exit, 2) << "no session is not all of them";
 }
 
 TEST_F(Admin, DrainGivesUpWaitingAfterItsTimeout) {

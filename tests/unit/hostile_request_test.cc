@@ -111,14 +111,15 @@ TEST_P(HostileRequest, WrongRequestsFailWithTheirErrno) {
 TEST_P(HostileRequest, AReadOnlyDiskIsNotChanged) {
   ASSERT_EQ(close_device(0), 0);
   ASSERT_EQ(open(open_message("good-disk", 0)), 0);
+  const std::uint32_t id = opened().device_id;
   const Bytes content = disk("good-disk");
-  EXPECT_EQ(write(io(Operation::Write, 0, kBlock)), EROFS);
-  EXPECT_EQ(write(io(Operation::Discard, 0, kBlock), 0), EROFS);
-  EXPECT_EQ(write(io(Operation::WriteZeroes, 0, kBlock), 0), EROFS);
-  EXPECT_EQ(read(io(Operation::Write, 0, kBlock)), EROFS);
+  EXPECT_EQ(write(io(Operation::Write, 0, kBlock, id)), EROFS);
+  EXPECT_EQ(write(io(Operation::Discard, 0, kBlock, id), 0), EROFS);
+  EXPECT_EQ(write(io(Operation::WriteZeroes, 0, kBlock, id), 0), EROFS);
+  EXPECT_EQ(read(io(Operation::Write, 0, kBlock, id)), EROFS);
   EXPECT_EQ(disk("good-disk"), content);
-  EXPECT_EQ(read(io(Operation::Read, 0, kBlock)), 0);
-  EXPECT_EQ(read(io(Operation::Flush, 0, 0), 0), 0);
+  EXPECT_EQ(read(io(Operation::Read, 0, kBlock, id)), 0);
+  EXPECT_EQ(read(io(Operation::Flush, 0, 0, id), 0), 0);
 }
 
 TEST_P(HostileRequest, OpenRefusesWhatItShould) {

@@ -61,7 +61,8 @@ Json exports_result(Json exports) {
 }
 
 Json to_json(const DrainArgs& args) {
-  Json json = {{"off", args.off}, {"look", args.look}};
+  Json json = {{"off", args.off}};
+  if (args.look) json["look"] = true;
   if (!args.session.empty()) json["session"] = args.session;
   return json;
 }

@@ -68,7 +68,6 @@ Result<ServerSession*> ServerAcceptor::find_or_make(const ConnectRequest& reques
                                      .heartbeat = settings_.heartbeat},
                                     std::move(memory), *this);
   if (!made) return fail(made.error());
-  if (awaited) (*made)->expect_return();  // should it be lost again before it has anything open
   sessions_.push_back(std::move(*made));
   return sessions_.back().get();
 }
