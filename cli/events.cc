@@ -30,7 +30,7 @@ std::string subject(const std::string& kind, const Json& event) {
     return fmt::format("{} {}/{} {}", text_of(event, "device"), text_of(event, "session"),
                        text_of(event, "mapping_path"), human_size(number_of(event, "size_bytes")));
   }
-  const std::string session = text_of(event, "session");
+  std::string session = text_of(event, "session");
   if (kind != "path") return session;
   const std::string path = text_of(event, "path");
   return fmt::format("{} {}", session,

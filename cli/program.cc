@@ -251,11 +251,11 @@ control::Outcome Program::ask_once(const control::Request& request,
   return client->call(request, timeout, [&progress] { progress.show(); });
 }
 
-control::Outcome Program::peek(const std::string& verb, control::Json args) {
+control::Outcome Program::peek(const std::string& verb, const control::Json& args) {
   auto client =
       control::Client::connect({name_, control_.value_or(default_socket_), default_socket_});
   if (!client) return std::unexpected(std::move(client.error()));
-  return client->call({verb, std::move(args)}, std::chrono::seconds(1));
+  return client->call({verb, args}, std::chrono::seconds(1));
 }
 
 control::Outcome Program::ask_checked(const std::string& verb, control::Json args, Check check) {
@@ -325,17 +325,24 @@ Ended Program::events() {
     lost = {};
     seen = {.daemon = answer->at("daemon").get<std::string>(),
             .after = answer->at("next").get<std::uint64_t>()};
-    if (const auto snapshot = answer->find("snapshot"); snapshot != answer->end()) {
-      const std::string text = json_ ? snapshot_line(*snapshot) : snapshot_text(*snapshot);
-      if (auto printed = print_result(text); !printed) return printed;
-    }
-    if (now_) return 0;
-    for (const control::Json& event : answer->at("events")) {
-      const std::string text = json_ ? event_line(event) : event_text(event);
-      if (auto printed = print_result(text); !printed) return printed;
-      if (++told == rounds_) return 0;
-    }
+    if (auto printed = print_events(*answer, told); !printed) return printed;
+    if (now_ || (rounds_ != 0 && told == rounds_)) return 0;
   }
+}
+
+/// The snapshot, if there is one, and as many events as are asked for; counts these.
+Ended Program::print_events(const control::Json& answer, std::uint64_t& told) {
+  if (const auto snapshot = answer.find("snapshot"); snapshot != answer.end()) {
+    const std::string text = json_ ? snapshot_line(*snapshot) : snapshot_text(*snapshot);
+    if (auto printed = print_result(text); !printed) return printed;
+  }
+  for (const control::Json& event : answer.at("events")) {
+    if (now_ || (rounds_ != 0 && told == rounds_)) break;
+    const std::string text = json_ ? event_line(event) : event_text(event);
+    if (auto printed = print_result(text); !printed) return printed;
+    ++told;
+  }
+  return 0;
 }
 
 Ended Program::list(ListKind kind) {

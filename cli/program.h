@@ -69,7 +69,7 @@ class Program {
   void set_progress(std::function<std::string()> progress) { progress_ = std::move(progress); }
 
   /// As ask(), but for a second at most, and without progress.
-  control::Outcome peek(const std::string& verb, control::Json args);
+  control::Outcome peek(const std::string& verb, const control::Json& args);
 
   /// As ask(), and the answer is what `check` wants it to be.
   using Check = Status (*)(const control::Json& result);
@@ -95,6 +95,7 @@ class Program {
   Ended stats();
   Ended top();
   Ended events();
+  Ended print_events(const control::Json& answer, std::uint64_t& told);
   Ended doctor(const std::function<std::vector<Finding>()>& examine);
   void add_style_flags(CLI::App& verb);
   [[nodiscard]] TableStyle style() const;

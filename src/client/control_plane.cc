@@ -282,7 +282,7 @@ void ControlPlane::discover(const control::Json& args, control::Reply reply) {
     const rtrs::PathSpec path = make_path(wanted->paths[i], wanted->port, random_);
     const unsigned number = ++last_number_;
     discoveries_[number] = std::make_unique<Discovery>(
-        fabric_, control_, *workers_.front(), path, text_of(path.route), random_,
+        fabric_, control_, *workers_.front(), path, random_,
         [this, entries, i, number, one_done](const control::ServerEntry& entry) {
           (*entries)[i] = control::to_json(entry);
           one_done();

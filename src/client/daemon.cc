@@ -81,6 +81,28 @@ Status adopt(ControlPlane& plane, DaemonOptions& running, const DaemonOptions& f
   return {};
 }
 
+auto read_again(ControlPlane& plane, DaemonOptions& running) {
+  return control::reload(
+      running,
+      [&plane](DaemonOptions& was, const DaemonOptions& now) { return adopt(plane, was, now); },
+      changed_keys);
+}
+
+void offer(control::DaemonLoop& loop, control::ControlServer& commands, ControlPlane& plane,
+           DaemonOptions& running) {
+  plane.serve(commands);
+  control::serve_reload(loop, commands, [&] { return read_again(plane, running); });
+}
+
+/// Until the daemon is told to stop, and has.
+void turn(control::DaemonLoop& loop, Notifier& notifier, transport::verbs::VerbsFabric& fabric,
+          ControlPlane& plane) {
+  loop.report_to(notifier);
+  loop.watch(fabric.event_fd(), [&] { fabric.process_events(); });
+  loop.run([&](Executor::Task ended) { plane.stop(std::move(ended)); });
+  log::info("stopped");
+}
+
 metrics::MetricsServer::Collect pages_of(ControlPlane& plane) {
   return [&plane](std::function<void(std::string)> done) {
     plane.observe([done = std::move(done)](const Observation& seen) { done(metrics_page(seen)); });
@@ -121,24 +143,15 @@ Status serve(const DaemonOptions& options, Notifier& notifier) {
   control::ControlServer commands(loop.io());
   if (Status resumed = plane.resume(); !resumed) return resumed;
   plane.remember_in(state);
-  plane.serve(commands);
   DaemonOptions running = options;
-  control::serve_reload(loop, commands, [&] {
-    return control::reload(
-        running,
-        [&plane](DaemonOptions& was, const DaemonOptions& now) { return adopt(plane, was, now); },
-        changed_keys);
-  });
+  offer(loop, commands, plane, running);
 
   metrics::MetricsServer metrics(loop.io(), pages_of(plane));
   if (Status listening = listen(commands, metrics, options); !listening) return listening;
 
   log::info("ready on {} with {} workers", options.control_path, pool->size());
   watch_hand_over(loop, *store, leave);
-  loop.report_to(notifier);
-  loop.watch((*fabric)->event_fd(), [&] { (*fabric)->process_events(); });
-  loop.run([&](Executor::Task ended) { plane.stop(std::move(ended)); });
-  log::info("stopped");
+  turn(loop, notifier, **fabric, plane);
   return {};
 }
 

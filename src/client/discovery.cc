@@ -6,6 +6,8 @@
 
 #include <fmt/format.h>
 
+#include "client/path_control.h"
+
 namespace rnbd::client {
 namespace {
 
@@ -19,9 +21,9 @@ rtrs::SessionSettings settings_for(rtrs::PathSpec path, const RandomSource& rand
 }  // namespace
 
 Discovery::Discovery(transport::Fabric& fabric, ControlContext& control, WorkerContext& worker,
-                     rtrs::PathSpec path, std::string text, const RandomSource& random, Done done)
+                     rtrs::PathSpec path, const RandomSource& random, Done done)
     : control_(control),
-      found_{.path = std::move(text)},
+      found_{.path = text_of(path.route)},
       done_(std::move(done)),
       session_(fabric, control, {&worker}, settings_for(std::move(path), random), *this) {
   // Only a session that goes on where another one ended can fail to start.

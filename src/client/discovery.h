@@ -18,10 +18,10 @@ class Discovery final : private rtrs::SessionEvents {
  public:
   using Done = std::move_only_function<void(control::ServerEntry)>;
 
-  /// `text`: how the path was asked for. `done` is called once nothing is left of the session; the
+  /// `done` is called once nothing is left of the session; the
   /// object may be destroyed then, but not in there.
   Discovery(transport::Fabric& fabric, ControlContext& control, WorkerContext& worker,
-            rtrs::PathSpec path, std::string text, const RandomSource& random, Done done);
+            rtrs::PathSpec path, const RandomSource& random, Done done);
 
  private:
   void on_session_up() override;

@@ -26,9 +26,6 @@ std::move_only_function<void(Status)> answer(control::Reply reply);
 /// A path under a name of its own.
 rtrs::PathSpec make_path(const PathSpec& words, std::uint16_t port, const RandomSource& random);
 
-/// "[src@]dst", as it was asked for.
-std::string text_of(const rtrs::Route& route);
-
 /// What can be told of the session's paths.
 std::vector<control::PathEntry> path_entries(RnbdSession& session);
 
