@@ -115,6 +115,7 @@ inside systemd-analyze verify rnbd-map@vol1.service
 node=$(rnbd-client map --tab vol1)
 vm_step "shutdown with the file system mounted, and the server gone"
 inside systemctl is-active --quiet rnbd-shutdown || vm_fail "nothing will be done about servers that are away"
+inside cat /srv/vol1/file # what is written next waits in the page cache then, and not for a read
 inside systemctl kill -s KILL rnbd-server
 inside systemctl stop rnbd-server
 inside sh -c 'echo lost >> /srv/vol1/file'
