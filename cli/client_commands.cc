@@ -144,14 +144,10 @@ class ClientCommands {
 
   /// Asks what is there, in list_ and paths_, and then does the rest.
   Ended view(const std::function<Ended()>& rest) {
-    auto list = program_.ask_checked(control::kListVerb, control::Json::object(),
-                                     control::check_list_result);
-    if (!list) return std::unexpected(list.error());
-    auto paths = program_.ask_checked(control::kPathsVerb, control::Json::object(),
-                                      control::check_paths_result);
-    if (!paths) return std::unexpected(paths.error());
-    list_ = std::move(*list);
-    paths_ = std::move(*paths);
+    auto all = program_.ask_everything();
+    if (!all) return std::unexpected(all.error());
+    list_ = std::move(all->list);
+    paths_ = std::move(all->paths);
     return rest();
   }
 

@@ -267,6 +267,15 @@ control::Outcome Program::ask_checked(const std::string& verb, control::Json arg
   return result;
 }
 
+std::expected<Program::Everything, control::Failure> Program::ask_everything() {
+  auto list = ask_checked(control::kListVerb, control::Json::object(), control::check_list_result);
+  if (!list) return std::unexpected(std::move(list.error()));
+  auto paths =
+      ask_checked(control::kPathsVerb, control::Json::object(), control::check_paths_result);
+  if (!paths) return std::unexpected(std::move(paths.error()));
+  return Everything{std::move(*list), std::move(*paths)};
+}
+
 Ended Program::print_answer(const control::Outcome& answer, const MakeTable& table) const {
   if (!answer) return std::unexpected(answer.error());
   if (json_) return print_result(json_text(*answer));

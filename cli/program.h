@@ -75,6 +75,13 @@ class Program {
   using Check = Status (*)(const control::Json& result);
   control::Outcome ask_checked(const std::string& verb, control::Json args, Check check);
 
+  /// A client's daemon's answers to "list" and "paths".
+  struct Everything {
+    control::Json list;
+    control::Json paths;
+  };
+  std::expected<Everything, control::Failure> ask_everything();
+
   /// Prints an answer as the table flags say: as JSON, or as `table` makes it.
   using MakeTable =
       std::function<Result<std::string>(const control::Json& result, const TableStyle& style)>;

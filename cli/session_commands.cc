@@ -97,13 +97,9 @@ Ended SessionCommands::session() {
 }
 
 Ended SessionCommands::list_sessions() {
-  const auto list =
-      program_.ask_checked(control::kListVerb, control::Json::object(), control::check_list_result);
-  if (!list) return std::unexpected(list.error());
-  const auto paths = program_.ask_checked(control::kPathsVerb, control::Json::object(),
-                                          control::check_paths_result);
-  if (!paths) return std::unexpected(paths.error());
-  return program_.print_answer(client_sessions(*list, *paths), client_sessions_table);
+  const auto all = program_.ask_everything();
+  if (!all) return std::unexpected(all.error());
+  return program_.print_answer(client_sessions(all->list, all->paths), client_sessions_table);
 }
 
 Ended SessionCommands::remap() {
@@ -128,13 +124,9 @@ Ended SessionCommands::discover() {
 
 /// Paths first: a device whose server is away is opened again with them.
 std::expected<std::vector<SessionCommands::Step>, control::Failure> SessionCommands::steps() {
-  const auto list =
-      program_.ask_checked(control::kListVerb, control::Json::object(), control::check_list_result);
-  if (!list) return std::unexpected(list.error());
-  const auto paths = program_.ask_checked(control::kPathsVerb, control::Json::object(),
-                                          control::check_paths_result);
-  if (!paths) return std::unexpected(paths.error());
-  const auto parts = parts_of(*list, *paths, object_);
+  const auto all = program_.ask_everything();
+  if (!all) return std::unexpected(all.error());
+  const auto parts = parts_of(all->list, all->paths, object_);
   if (!parts) return std::unexpected(control::to_failure(parts.error()));
 
   std::vector<Step> steps;
@@ -147,7 +139,7 @@ std::expected<std::vector<SessionCommands::Step>, control::Failure> SessionComma
                      fmt::format("path {} {}", session, name)});
   }
   if (add_missing_) {
-    auto missing = missing_paths(*paths);
+    auto missing = missing_paths(all->paths);
     if (!missing) return std::unexpected(missing.error());
     std::ranges::move(*missing, std::back_inserter(steps));
   }
