@@ -121,7 +121,7 @@ vm_wait_until 10 one_is_left || vm_fail "no progress: $(cat "$RESULTS/drain.log"
 rnbd-client unmap "$extra"
 wait $drain_pid || vm_fail "drain ended with $?: $(cat "$RESULTS/drain.log")"
 pair_expect 7 ESHUTDOWN map device_path=fast
-rnbd-server drain --off
+rnbd-server drain --off --json | as_promised drain
 rnbd-client unmap "$(map device_path=fast)"
 
 vm_step "what was added is remembered by the server, and what was persistent by the client"

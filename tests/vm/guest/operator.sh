@@ -202,6 +202,18 @@ rnbd-client doctor
 rnbd-server doctor
 rnbd-client doctor --json | as_promised doctor
 
+vm_step "the same answers in other shapes, and what is not there"
+rnbd-client tree --json | tee /tmp/tree | as_promised client-list
+as_promised path-list < /tmp/tree
+rnbd-server revalidate --json | as_promised revalidate
+rnbd-server doctor --json | as_promised doctor
+for verb in resize unmap remap recover show 'path reconnect' 'path list' 'session set'; do
+    # shellcheck disable=SC2086 # two words are two
+    expect_status 4 rnbd-client $verb nobody $([[ $verb != *set ]] || echo on_no_path=queue)
+done
+expect_status 4 rnbd-server revalidate nobody
+expect_status 10 rnbd-client events --control /run/rnbd/nobody.sock
+
 vm_step "what a session does without a path can be changed while there is none"
 rnbd-client session set blya mpath_policy=round-robin
 [[ $(rnbd-client session list -o policy --noheaders) == round-robin ]] || vm_fail "$(rnbd-client session list)"
