@@ -89,7 +89,8 @@ def choose_accel(asked: str, boot: BootFiles, say=print) -> str:
 def _processor(accel: str) -> list[str]:
     if accel == "kvm":
         return ["-accel", "kvm", "-cpu", "host"]
-    return ["-accel", "tcg,thread=multi", "-cpu", "max"]
+    # Emulated, what is copied by `rep movsb` is copied byte by byte: fast only where the processor does it.
+    return ["-accel", "tcg,thread=multi", "-cpu", "max,erms=off,fsrm=off"]
 
 
 def _clock(accel: str) -> list[str]:
