@@ -23,7 +23,7 @@ set(CPACK_DEBIAN_COMPRESSION_TYPE xz)
 
 set(PACKAGING ${PROJECT_SOURCE_DIR}/packaging)
 set(CPACK_DEBIAN_CLIENT_PACKAGE_NAME rnbd-client)
-set(CPACK_DEBIAN_CLIENT_PACKAGE_DEPENDS "ibverbs-providers, kmod")
+set(CPACK_DEBIAN_CLIENT_PACKAGE_DEPENDS "ibverbs-providers, kmod, systemd | systemd-standalone-sysusers | systemd-sysusers")
 set(CPACK_DEBIAN_CLIENT_PACKAGE_RECOMMENDS "rdma-core, udev")
 set(CPACK_DEBIAN_CLIENT_PACKAGE_CONTROL_EXTRA
     ${PACKAGING}/client/postinst ${PACKAGING}/client/prerm ${PACKAGING}/client/postrm
@@ -36,7 +36,7 @@ needs its nbd driver and an RDMA device for that, and no module besides. A
 session may have several paths; a daemon that is replaced loses no request.")
 
 set(CPACK_DEBIAN_SERVER_PACKAGE_NAME rnbd-server)
-set(CPACK_DEBIAN_SERVER_PACKAGE_DEPENDS "ibverbs-providers, kmod")
+set(CPACK_DEBIAN_SERVER_PACKAGE_DEPENDS "ibverbs-providers, kmod, systemd | systemd-standalone-sysusers | systemd-sysusers")
 set(CPACK_DEBIAN_SERVER_PACKAGE_RECOMMENDS rdma-core)
 set(CPACK_DEBIAN_SERVER_PACKAGE_CONTROL_EXTRA
     ${PACKAGING}/server/postinst ${PACKAGING}/server/prerm ${PACKAGING}/server/postrm

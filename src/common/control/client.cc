@@ -32,7 +32,7 @@ Failure no_connection(const Error& error, const DaemonAddress& daemon) {
             how_to_start(daemon)};
   }
   Failure failure = to_failure(error);
-  if (error.code == EACCES) failure.hint = "run it as root, or as a member of the socket's group";
+  if (error.code == EACCES) failure.hint = "run it as root; to look only, be in the group rnbd";
   if (error.code == EAGAIN) failure = to_failure({ETIMEDOUT, "the daemon is too busy to answer"});
   return failure;
 }

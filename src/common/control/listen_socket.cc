@@ -5,6 +5,9 @@
 #include <cerrno>
 #include <fcntl.h>
 #include <filesystem>
+#include <grp.h>
+#include <unistd.h>
+#include <vector>
 
 #include <fmt/format.h>
 #include <sys/file.h>
@@ -13,6 +16,8 @@
 #include <sys/time.h>
 #include <sys/un.h>
 
+#include "common/control/access.h"
+
 namespace rnbd::control {
 namespace {
 
@@ -20,6 +25,8 @@ constexpr mode_t kDirectoryMode = 0755;
 constexpr mode_t kSocketMode = 0660;
 constexpr mode_t kLockMode = 0600;
 constexpr int kBacklog = 64;
+constexpr std::size_t kGroupBytes = 65536;  // of a line of /etc/group
+constexpr uid_t kSameUser = static_cast<uid_t>(-1);
 constexpr int kProbeSeconds = 1;
 
 auto errno_failure(std::string doing) { return fail(errno, std::move(doing)); }
@@ -81,6 +88,19 @@ Status remove_stale(const std::string& path) {
   return {};
 }
 
+/// A unit's Group= has done it already; a daemon that root starts by hand does it here.
+Status give_to_readers(const std::string& path) {
+  if (::geteuid() != 0) return {};
+  std::vector<char> text(kGroupBytes);
+  group entry{};
+  group* found = nullptr;
+  // Whatever is wrong with the list of groups: root reaches its daemon.
+  if (::getgrnam_r(kReaders, &entry, text.data(), text.size(), &found) != 0) return {};
+  if (found == nullptr || found->gr_gid == ::getegid()) return {};
+  if (::chown(path.c_str(), kSameUser, found->gr_gid) == 0 || errno == EPERM) return {};
+  return errno_failure(fmt::format("cannot give {} to the group {}", path, kReaders));
+}
+
 }  // namespace
 
 Result<UniqueFd> listen_at(const std::string& path) {
@@ -96,7 +116,11 @@ Result<UniqueFd> listen_at(const std::string& path) {
   // Before bind: the file is never wider open than this, whatever the umask. After: nor narrower.
   if (::fchmod(socket.get(), kSocketMode) != 0) return errno_failure("cannot set a socket's mode");
   if (::bind(socket.get(), generic(*address), sizeof(*address)) != 0 ||
-      ::chmod(path.c_str(), kSocketMode) != 0 || ::listen(socket.get(), kBacklog) != 0) {
+      ::chmod(path.c_str(), kSocketMode) != 0) {
+    return errno_failure(fmt::format("cannot listen on {}", path));
+  }
+  if (auto given = give_to_readers(path); !given) return fail(std::move(given.error()));
+  if (::listen(socket.get(), kBacklog) != 0) {
     return errno_failure(fmt::format("cannot listen on {}", path));
   }
   return socket;

@@ -10,8 +10,9 @@
 
 namespace rnbd::control {
 
-/// A listening, non-blocking Unix stream socket at `path`, mode 0660. The directory is created
-/// (0755) if only it is missing. A socket at `path` is replaced if nobody answers on it. A file
+/// A listening, non-blocking Unix stream socket at `path`, mode 0660, of the group `rnbd`
+/// (access.h) if there is one and this process may give it a file. The directory is created (0755)
+/// if only it is missing. A socket at `path` is replaced if nobody answers on it. A file
 /// `path`.lock stays behind: it keeps two daemons that start together from both replacing it.
 /// Errors: EADDRINUSE (a daemon answers there), EEXIST (something that is no socket is there),
 /// ENAMETOOLONG, and those of the system calls.

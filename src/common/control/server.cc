@@ -19,6 +19,7 @@
 #include <sys/stat.h>
 
 #include "common/assert.h"
+#include "common/control/access.h"
 #include "common/control/listen_socket.h"
 #include "common/log.h"
 
@@ -51,14 +52,14 @@ class Connection;
 class Owner {
  public:
   virtual ~Owner() = default;
-  virtual void dispatch(const Request& request, Reply reply) = 0;
+  virtual void dispatch(const Peer& peer, const Request& request, Reply reply) = 0;
   virtual void gone(const std::shared_ptr<Connection>& connection) = 0;
 };
 
 class Connection : public std::enable_shared_from_this<Connection> {
  public:
-  Connection(UnixSocket socket, std::weak_ptr<Owner> owner)
-      : socket_(std::move(socket)), owner_(std::move(owner)) {}
+  Connection(UnixSocket socket, Peer peer, std::weak_ptr<Owner> owner)
+      : socket_(std::move(socket)), peer_(peer), owner_(std::move(owner)) {}
 
   void start() { read(); }
 
@@ -83,9 +84,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
     if (!request) return answer(std::unexpected(to_failure(request.error())));
     const auto owner = owner_.lock();
     if (!owner) return;
-    owner->dispatch(*request, Reply([weak = weak_from_this()](const Outcome& outcome) {
-      if (const auto self = weak.lock()) self->answer(outcome);
-    }));
+    owner->dispatch(peer_, *request, Reply([weak = weak_from_this()](const Outcome& outcome) {
+                      if (const auto self = weak.lock()) self->answer(outcome);
+                    }));
   }
 
   /// Where the next request begins is unknown, so this is the last answer.
@@ -111,6 +112,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   }
 
   UnixSocket socket_;
+  const Peer peer_;
   std::weak_ptr<Owner> owner_;
   std::string buffer_;  ///< received, not yet handled
   std::string output_;  ///< the answer being written
@@ -168,10 +170,15 @@ class ControlServer::Core : public Owner, public std::enable_shared_from_this<Co
 
   [[nodiscard]] std::size_t clients() const { return connections_.size(); }
 
-  void dispatch(const Request& request, Reply reply) override {
+  void dispatch(const Peer& peer, const Request& request, Reply reply) override {
     const auto found = handlers_.find(request.verb);
     if (found == handlers_.end()) {
       return reply(fail(ENOSYS, fmt::format("this daemon has no verb '{}'", request.verb)));
+    }
+    if (auto allowed = check_access(peer, request.verb); !allowed) {
+      log::warn("process {} of user {} has asked for '{}' and was refused", peer.process, peer.user,
+                request.verb);
+      return reply(fail(std::move(allowed.error())));
     }
     found->second(request.args, std::move(reply));
   }
@@ -191,9 +198,14 @@ class ControlServer::Core : public Owner, public std::enable_shared_from_this<Co
   void on_accept(error_code error, UnixSocket socket) {
     if (!acceptor_.is_open()) return;
     if (error) return accept_later(error);
-    const auto connection = std::make_shared<Connection>(std::move(socket), weak_from_this());
-    connections_.insert(connection);
-    connection->start();
+    if (const auto peer = peer_of(socket.native_handle())) {
+      const auto connection =
+          std::make_shared<Connection>(std::move(socket), *peer, weak_from_this());
+      connections_.insert(connection);
+      connection->start();
+    } else {
+      log::warn("control socket {}: {}", path_, describe(peer.error()));
+    }
     // When full, further clients wait in the kernel's queue; gone() goes on.
     if (connections_.size() < kMaxClients) accept();
   }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The daemons' end of the control socket. Runs on the control thread's io_context and belongs to
 // that thread: everything here is called there, and handlers run there. Nothing blocks. A client
-// may vanish at any moment; answers to it then go nowhere.
+// may vanish at any moment; answers to it then go nowhere. Who may ask for what: access.h.
 #pragma once
 
 #include <cstddef>

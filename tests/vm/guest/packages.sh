@@ -52,6 +52,23 @@ vm_wait_until 20 knows "vol1 of session blya is $node" -t rnbd-client PRIORITY=6
 vm_wait_until 20 knows 'session blya of' -u rnbd-server RNBD_SESSION=blya
 ! knows blya -t rnbd-client RNBD_SESSION=nobody || vm_fail "lines about a session are found under another"
 
+vm_step "who may look, and who may change"
+readers=$(getent group rnbd | cut -d: -f3)
+as_reader() { setpriv --reuid=65534 --regid=65534 --groups="$readers" "$@"; }
+ends_with() { # CODE COMMAND…
+    local code=0
+    "${@:2}" || code=$?
+    ((code == $1)) || vm_fail "${*:2}: exit code $code, not $1"
+}
+for side in client server; do
+    [[ $(stat -c '%U:%G %a' /run/rnbd/$side.sock) == 'root:rnbd 660' ]] || vm_fail "$(ls -l /run/rnbd)"
+    as_reader "rnbd-$side" list
+    ends_with 6 setpriv --reuid=65534 --regid=65534 --clear-groups "rnbd-$side" list
+done
+ends_with 6 as_reader rnbd-client unmap "$node"
+ends_with 6 as_reader rnbd-server drain
+vm_wait_until 20 knows "of user 65534 has asked for 'drain'" -u rnbd-server
+
 vm_step "names that are no names: blanks, quotes, another directory"
 odd='a b"$(touch /tmp/owned)/../../x'
 truncate -s 8M "/var/lib/rnbd/exports/a b\"\$(touch "
