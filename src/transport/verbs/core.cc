@@ -13,10 +13,14 @@ Result<std::unique_ptr<Core>> Core::create(std::uint8_t ack_timeout) {
   auto connections = Connections::create(core->events_);
   if (!connections) return fail(std::move(connections.error()));
   core->connections_ = std::move(*connections);
+  core->quiet_ids_ = std::make_unique<QuietIds>(*core->connections_);
   return core;
 }
 
-Core::~Core() { RNBD_ASSERT(connections_ == nullptr || connections_->empty()); }
+Core::~Core() {
+  quiet_ids_.reset();
+  RNBD_ASSERT(connections_ == nullptr || connections_->empty());
+}
 
 Result<CmChannel*> Core::channel() {
   if (!channel_) {

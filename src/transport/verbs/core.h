@@ -11,6 +11,7 @@
 #include "transport/verbs/connections.h"
 #include "transport/verbs/device.h"
 #include "transport/verbs/event_set.h"
+#include "transport/verbs/quiet_ids.h"
 #include "transport/verbs/reaper.h"
 
 namespace rnbd::transport::verbs {
@@ -25,6 +26,7 @@ class Core {
   EventSet& events() { return events_; }
   Connections& connections() { return *connections_; }
   Reaper& reaper() { return reaper_; }
+  QuietIds& quiet_ids() { return *quiet_ids_; }
   [[nodiscard]] std::uint8_t ack_timeout() const { return ack_timeout_; }
 
   /// Opened when first asked for, so that an adapter may appear after the program has started.
@@ -42,6 +44,7 @@ class Core {
   const std::uint8_t ack_timeout_;
   std::unique_ptr<Connections> connections_;
   std::unique_ptr<CmChannel> channel_;
+  std::unique_ptr<QuietIds> quiet_ids_;  ///< gone before the channel
   std::vector<std::unique_ptr<VerbsDevice>> devices_;
   Reaper reaper_;  ///< done before the devices die
 };

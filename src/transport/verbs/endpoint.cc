@@ -71,6 +71,7 @@ VerbsEndpoint::~VerbsEndpoint() {
   core_.connections().remove(*this);
   if (state_ == State::Established) hang_up();
   close_queue();
+  core_.quiet_ids().take(std::move(id_));
 }
 
 void VerbsEndpoint::close_queue() {
@@ -167,6 +168,10 @@ Status VerbsEndpoint::open_queue(const QueueSize& size) {
 Status VerbsEndpoint::connect(std::span<const std::byte> private_data) {
   if (state_ != State::Resolved) return fail(ENOTCONN, fmt::format("{} is not resolved", where_));
   RNBD_ASSERT(queue_ != nullptr);
+  if (!port_is_up(id_)) {
+    enter(State::Ended);
+    return fail(ENETDOWN, fmt::format("the link to {} is down", where_));
+  }
   rdma_conn_param param = parameters(private_data);
   if (rdma_connect(id_.get(), &param) != 0) {
     const int code = errno;
@@ -354,9 +359,20 @@ void VerbsEndpoint::bound_acknowledgements() {
   }
 }
 
+/// Flushes our work, as hanging up does, but says nothing to the peer.
+void VerbsEndpoint::stop_queue() {
+  if (id_->qp == nullptr) return;
+  ibv_qp_attr stopped{};
+  stopped.qp_state = IBV_QPS_ERR;
+  if (const int code = ibv_modify_qp(id_->qp, &stopped, IBV_QP_STATE); code != 0) {
+    log::debug("cannot stop the queue pair of {} (ibv_modify_qp): {}", where_, errno_name(code));
+  }
+}
+
 /// Flushes our work and says so to the peer, or agrees to its saying so.
 void VerbsEndpoint::hang_up() {
   if (!id_) return;
+  if (!port_is_up(id_)) return stop_queue();
   if (rdma_disconnect(id_.get()) == 0) return;
   // Not connected, as far as the kernel knows. The queue is stopped all the same.
   log::debug("cannot disconnect {} (rdma_disconnect): {}", where_, errno_name(errno));

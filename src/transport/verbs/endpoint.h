@@ -87,6 +87,7 @@ class VerbsEndpoint final : public Endpoint, private CmSink, QueueEvents, Connec
   [[nodiscard]] TimePoint deadline() const override { return deadline_; }
 
   void bound_acknowledgements();
+  void stop_queue();
   void hang_up();
   void end(const Error& cause);
   void break_off(const Error& cause);

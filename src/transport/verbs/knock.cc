@@ -26,7 +26,7 @@ Result<std::unique_ptr<Knock>> Knock::start(Core& core, std::optional<CmAddress>
                                             std::function<void()> answered) {
   auto channel = core.channel();
   if (!channel) return fail(std::move(channel.error()));
-  std::unique_ptr<Knock> knock(new Knock(std::move(answered)));
+  std::unique_ptr<Knock> knock(new Knock(core, std::move(answered)));
   auto id = (*channel)->make_id(destination.port_space(), *knock);
   if (!id) return fail(std::move(id.error()));
   knock->id_ = std::move(*id);
@@ -47,7 +47,7 @@ void Knock::on_cm_event(CmEvent& event) {
     rdma_resolve_route(id_.get(), static_cast<int>(kKnockTimeout.count()));
   } else if (event.type() == RDMA_CM_EVENT_ROUTE_RESOLVED) {
     rdma_conn_param nothing{};
-    rdma_connect(id_.get(), &nothing);
+    if (port_is_up(id_)) rdma_connect(id_.get(), &nothing);
   } else if (event.type() == RDMA_CM_EVENT_REJECTED) {
     if (auto answered = std::exchange(answered_, nullptr)) answered();
   }

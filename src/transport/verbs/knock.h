@@ -24,11 +24,15 @@ class Knock final : private CmSink {
   static Result<std::unique_ptr<Knock>> start(Core& core, std::optional<CmAddress> source,
                                               const CmAddress& destination,
                                               std::function<void()> answered);
+  ~Knock() override { core_.quiet_ids().take(std::move(id_)); }
+  Knock(const Knock&) = delete;
+  Knock& operator=(const Knock&) = delete;
 
  private:
-  explicit Knock(std::function<void()> answered) : answered_(std::move(answered)) {}
+  Knock(Core& core, std::function<void()> answered) : core_(core), answered_(std::move(answered)) {}
   void on_cm_event(CmEvent& event) override;
 
+  Core& core_;
   std::function<void()> answered_;
   CmId id_;
 };
