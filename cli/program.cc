@@ -102,8 +102,10 @@ CLI::App& Program::add_verb(const std::string& verb, const std::string& help,
 }
 
 void Program::add_list(ListKind kind) {
-  CLI::App& verb =
-      add_verb(control::kListVerb, "List the mapped devices", [this, kind] { return list(kind); });
+  CLI::App& verb = add_verb(control::kListVerb,
+                            kind == ListKind::Client ? "List the mapped devices"
+                                                     : "List the devices that clients have open",
+                            [this, kind] { return list(kind); });
   add_table_flags(verb);
 }
 

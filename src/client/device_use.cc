@@ -114,12 +114,17 @@ Result<DeviceUse> NbdSysfs::find_users() const {
 }
 
 void NbdSysfs::find_mounts(const std::vector<Part>& parts, DeviceUse& use) const {
-  std::ifstream mounts(places_.proc / "self/mountinfo");
-  for (std::string line; std::getline(mounts, line);) {
-    std::string id, parent, number, root, where;
-    if (!(std::istringstream(line) >> id >> parent >> number >> root >> where)) continue;
-    const auto is_it = [&](const Part& part) { return number == part.number; };
-    if (std::ranges::any_of(parts, is_it)) use.mounts.push_back(unescape(where));
+  // The host's own mounts too: what a unit with a namespace of its own sees of them is no promise.
+  for (const char* process : {"self", "1"}) {
+    std::ifstream mounts(places_.proc / process / "mountinfo");
+    for (std::string line; std::getline(mounts, line);) {
+      std::string id, parent, number, root, where;
+      if (!(std::istringstream(line) >> id >> parent >> number >> root >> where)) continue;
+      const auto is_it = [&](const Part& part) { return number == part.number; };
+      if (std::ranges::none_of(parts, is_it)) continue;
+      where = unescape(where);
+      if (std::ranges::find(use.mounts, where) == use.mounts.end()) use.mounts.push_back(where);
+    }
   }
 }
 

@@ -112,10 +112,16 @@ void RnbdSession::on_path_state(const rtrs::PathKeeper& path) {
   const std::string& to = path.spec().route.destination.text;
   const log::About about(name());
   if (path.connected() && !path.ending()) {
+    failures_told_.erase(path.index());
     log::info("session {}: path {} -> {} is {}", name(), path.local_address(), to,
               path.draining() ? "being drained" : "connected");
   } else if (path.state() == rtrs::KeeperState::Closing && !path.ending() && !path.made_way()) {
-    log::warn("session {}: path to {}: {}", name(), to, path.last_error());
+    // It is tried again and again; that it still fails in the same way is no news.
+    std::string& told = failures_told_[path.index()];
+    if (told != path.last_error()) {
+      log::warn("session {}: path to {}: {}", name(), to, path.last_error());
+    }
+    told = path.last_error();
   }
   if (const auto event = path_event(*this, path, paths_told_[path.index()])) {
     events_.add("path", *event);

@@ -101,10 +101,11 @@ class RnbdSession final : private rtrs::SessionEvents {
   control::EventLog& events_;
   rtrs::ClientSession session_;
   std::vector<SessionDevice*> devices_;
-  std::map<std::size_t, TimePoint> path_changes_;  ///< by a path's number
-  std::map<std::size_t, std::string> paths_told_;  ///< the state in a path's last event
-  std::set<std::uint32_t> open_ids_;               ///< at the server, in this life of the session
-  std::set<std::uint32_t> stale_ids_;              ///< in the last one
+  std::map<std::size_t, TimePoint> path_changes_;     ///< by a path's number
+  std::map<std::size_t, std::string> paths_told_;     ///< the state in a path's last event
+  std::map<std::size_t, std::string> failures_told_;  ///< in the log, since a path was connected
+  std::set<std::uint32_t> open_ids_;   ///< at the server, in this life of the session
+  std::set<std::uint32_t> stale_ids_;  ///< in the last one
   std::vector<std::move_only_function<void(Status)>> waiting_;
   bool ready_ = false;
   bool was_ready_ = false;

@@ -127,15 +127,18 @@ TEST_F(NbdSysfsTest, FindsMountsSwapsHoldersAndLoops) {
   put("proc/self/mountinfo",
       "24 1 43:98 / /mnt/two\\040words rw,relatime - ext4 /dev/nbd3p2 rw\n"
       "25 1 43:99 / /mnt/other rw - ext4 /dev/nbd3p3 rw\n");
+  put("proc/1/mountinfo",
+      "44 1 43:98 / /mnt/two\\040words rw - ext4 /dev/nbd3p2 rw\n"
+      "45 1 43:98 / /srv rw - ext4 /dev/nbd3p2 rw\n");
   put("proc/swaps", "Filename Type Size Used Priority\n" + dev + "/nbd3 partition 1 0 -2\n");
   const auto use = device_.find_users();
   ASSERT_TRUE(use) << describe(use.error());
   EXPECT_TRUE(use->in_use());
-  EXPECT_EQ(use->mounts, std::vector<std::string>({"/mnt/two words"}));
+  EXPECT_EQ(use->mounts, std::vector<std::string>({"/mnt/two words", "/srv"}));
   EXPECT_EQ(use->swaps, std::vector<std::string>({dev + "/nbd3"}));
   EXPECT_EQ(use->holders, std::vector<std::string>({"dm-4", "loop0"}));
   EXPECT_EQ(use->describe(),
-            "mounted on /mnt/two words; swap space " + dev + "/nbd3; part of dm-4, loop0");
+            "mounted on /mnt/two words, /srv; swap space " + dev + "/nbd3; part of dm-4, loop0");
 }
 
 TEST_F(NbdSysfsTest, AnIdleDeviceIsNotInUse) {
