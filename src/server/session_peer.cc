@@ -128,9 +128,14 @@ void SessionPeer::on_open(std::span<const std::byte> message, Answer answer) {
 }
 
 void SessionPeer::on_device_ready(std::uint32_t device_id) {
-  served_.insert(device_id);
-  has_served_ = true;
   auto waiting = opening_.extract(device_id);
+  if (closing_.contains(device_id)) {
+    begin_close(device_id);
+    for (Answer& answer : waiting.mapped()) answer({.error = ENOTCONN});
+    return;
+  }
+  served_.insert(device_id);
+  session_.mark_served();
   for (Answer& answer : waiting.mapped()) answer(describe_device(device_id));
 }
 
@@ -171,16 +176,20 @@ void SessionPeer::begin_close(std::uint32_t device_id) {
 
 void SessionPeer::force_close(std::uint32_t device_id, Executor::Task done) {
   const auto waiting = closing_.find(device_id);
+  const bool opening = opening_.contains(device_id);
   const bool served = served_.erase(device_id) != 0;
-  if (stopping_ || (!served && waiting == closing_.end())) return done();
-  closing_[device_id].administrators.push_back(std::move(done));
+  if (stopping_ || (!served && !opening && waiting == closing_.end())) return done();
+  Closing& closing = closing_[device_id];
+  closing.administrators.push_back(std::move(done));
+  if (opening) closing.refused = true;
   if (served) begin_close(device_id);
 }
 
 void SessionPeer::on_device_idle(std::uint32_t device_id) {
   auto waiting = closing_.extract(device_id);
-  if (waiting.mapped().clients.empty()) {
-    exports_.force_close(id_, device_id);
+  const bool by_force = waiting.mapped().clients.empty();
+  if (by_force) exports_.force_close(id_, device_id);
+  if (by_force && !waiting.mapped().refused) {
     session_.raise_generation();
   } else {
     exports_.close(id_, device_id);

@@ -27,8 +27,8 @@ class SessionPeer final : public ServiceHandler {
   void resize(const Export& entry);
 
   /// Closes a device that is open, whoever uses it: its client's requests fail with ENOTCONN, and
-  /// the client is told that something has changed. `done` when none runs on the disk any more; at
-  /// once if the session ends anyway.
+  /// the client is told that something has changed. One that is still being opened is refused, with
+  /// ENOTCONN. `done` when none runs on the disk any more; at once if the session ends anyway.
   void force_close(std::uint32_t device_id, Executor::Task done);
 
   /// As Dispatcher::count(); nothing while it stops.
@@ -39,7 +39,7 @@ class SessionPeer final : public ServiceHandler {
 
   [[nodiscard]] std::uint64_t id() const { return id_; }
   /// It has had a device open.
-  [[nodiscard]] bool has_served() const { return has_served_; }
+  [[nodiscard]] bool has_served() const { return session_.served(); }
   [[nodiscard]] rtrs::ServerSession& session() { return session_; }
   [[nodiscard]] rtrs::RequestHandler& handler() { return dispatcher_; }
 
@@ -61,7 +61,6 @@ class SessionPeer final : public ServiceHandler {
   Exports& exports_;
   Dispatcher dispatcher_;
   bool stopping_ = false;
-  bool has_served_ = false;
   std::set<std::uint32_t> served_;  ///< devices that all workers know
   /// Devices that workers do not know yet, and who waits for them.
   std::map<std::uint32_t, std::vector<Answer>> opening_;
@@ -70,8 +69,10 @@ class SessionPeer final : public ServiceHandler {
   struct Closing {
     std::vector<Answer> clients;
     std::vector<Executor::Task> administrators;
+    bool refused = false;  ///< its OPEN was: no client knows the id
   };
-  /// Devices of which requests are on the way to the disk.
+  /// Devices of which requests are on the way to the disk, and those that shall be refused once
+  /// workers know them.
   std::map<std::uint32_t, Closing> closing_;
 };
 

@@ -44,23 +44,15 @@ Result<ServerSession*> ServerAcceptor::find_or_make(const ConnectRequest& reques
   if ((request.flags & kFirstConnection) == 0) {
     return fail(ENXIO, "a further path of a session that is not known here");
   }
-  const bool awaited = std::ranges::any_of(
-      kept_, [&](const Kept& one) { return one.session == request.session_uuid; });
-  if (refuses_new_ && !awaited) {
+  Awaited* const awaited = find_awaited(request.session_uuid);
+  if (refuses_new_ && awaited == nullptr) {
     return fail(ESHUTDOWN, "a new session, and the server is being drained");
   }
   if (sessions_.size() >= limits::kMaxSessions) {
     return fail(ENOMEM, fmt::format("{} sessions are enough", limits::kMaxSessions));
   }
-  MemoryBlock memory = take_kept(request.session_uuid);
-  if ((sessions_.size() + kept_.size() + 1) * session_bytes() > settings_.memory_limit) {
-    kept_.clear();
-  }
-  if ((sessions_.size() + 1) * session_bytes() > settings_.memory_limit) {
-    return fail(ENOMEM,
-                fmt::format("{} sessions hold {} MiB each; the limit for all is {} MiB",
-                            sessions_.size(), session_bytes() >> 20, settings_.memory_limit >> 20));
-  }
+  MemoryBlock memory = awaited == nullptr ? MemoryBlock() : std::move(awaited->memory);
+  if (Status room = make_room(); !room) return fail(room.error());
   auto made = ServerSession::create(control_, workers_,
                                     {.uuid = request.session_uuid,
                                      .parameters = settings_.parameters,
@@ -68,8 +60,20 @@ Result<ServerSession*> ServerAcceptor::find_or_make(const ConnectRequest& reques
                                      .heartbeat = settings_.heartbeat},
                                     std::move(memory), *this);
   if (!made) return fail(made.error());
+  if (awaited != nullptr) awaited->end.reset();
   sessions_.push_back(std::move(*made));
   return sessions_.back().get();
+}
+
+/// For one session more.
+Status ServerAcceptor::make_room() {
+  if ((sessions_.size() + sessions_kept() + 1) * session_bytes() > settings_.memory_limit) {
+    for (Awaited& one : awaited_) one.memory = {};
+  }
+  if ((sessions_.size() + 1) * session_bytes() <= settings_.memory_limit) return {};
+  return fail(ENOMEM,
+              fmt::format("{} sessions hold {} MiB each; the limit for all is {} MiB",
+                          sessions_.size(), session_bytes() >> 20, settings_.memory_limit >> 20));
 }
 
 std::uint64_t ServerAcceptor::session_bytes() const {
@@ -92,38 +96,58 @@ void ServerAcceptor::on_session_closed(ServerSession& session, Executor::Task do
 void ServerAcceptor::on_session_ended(ServerSession& session) {
   events_.on_session_ended(session);
   control_.post([this, ended = &session] {
-    if (ended->returns() && !on_closed_) keep_memory(*ended);
+    if (!on_closed_) on_lost(*ended);
     std::erase_if(sessions_, [&](const auto& one) { return one.get() == ended; });
     if (sessions_.empty() && on_closed_) on_closed_();
   });
 }
 
-void ServerAcceptor::keep_memory(ServerSession& session) {
-  const Uuid uuid = session.uuid();
-  kept_.push_back({uuid, session.name(), session.chunks().take_memory(),
-                   control_.call_after(limits::kKeepMemory, [this, uuid] {
-                     control_.post([this, uuid] { take_kept(uuid); });
-                   })});
+void ServerAcceptor::on_lost(ServerSession& session) {
+  Awaited* known = find_awaited(session.uuid());
+  if (session.returns()) {
+    if (known == nullptr && awaited_.size() == limits::kMaxSessions) {
+      awaited_.erase(awaited_.begin());
+    }
+    if (known == nullptr) known = &awaited_.emplace_back();
+    known->session = session.uuid();
+    known->name = session.name();
+    known->memory = session.chunks().take_memory();
+  }
+  if (known == nullptr) return;
+  if (session.returns() || !session.served()) return wait_for(*known);
+  std::erase_if(awaited_, [known](const Awaited& one) { return &one == known; });
+}
+
+void ServerAcceptor::wait_for(Awaited& session) {
+  session.end = control_.call_after(limits::kKeepMemory, [this, uuid = session.session] {
+    control_.post([this, uuid] {
+      std::erase_if(awaited_,
+                    [&](const Awaited& one) { return one.session == uuid && one.end != nullptr; });
+    });
+  });
 }
 
 std::vector<std::string> ServerAcceptor::awaited() const {
   std::vector<std::string> names;
-  names.reserve(kept_.size());
-  for (const Kept& one : kept_) names.push_back(one.name);
+  for (const Awaited& one : awaited_) {
+    if (one.end != nullptr) names.push_back(one.name);
+  }
   return names;
 }
 
-MemoryBlock ServerAcceptor::take_kept(const Uuid& session) {
-  const auto found = std::ranges::find(kept_, session, [](const Kept& one) { return one.session; });
-  if (found == kept_.end()) return {};
-  MemoryBlock memory = std::move(found->memory);
-  kept_.erase(found);
-  return memory;
+ServerAcceptor::Awaited* ServerAcceptor::find_awaited(const Uuid& session) {
+  const auto found = std::ranges::find(awaited_, session, &Awaited::session);
+  return found == awaited_.end() ? nullptr : &*found;
+}
+
+std::size_t ServerAcceptor::sessions_kept() const {
+  return static_cast<std::size_t>(std::ranges::count_if(
+      awaited_, [](const Awaited& one) { return !one.memory.bytes().empty(); }));
 }
 
 void ServerAcceptor::close(Executor::Task done) {
   RNBD_ASSERT(!on_closed_);
-  kept_.clear();
+  awaited_.clear();
   on_closed_ = std::move(done);
   for (const auto& session : sessions_) session->close("the server stops");
   if (sessions_.empty()) control_.post([this] { on_closed_(); });

@@ -33,7 +33,7 @@ class ServerAcceptor final : public transport::ListenerEvents, public ServerSess
   /// Of sessions to come.
   void set_heartbeat(const HeartbeatTiming& heartbeat) { settings_.heartbeat = heartbeat; }
 
-  /// Takes in no sessions but those whose clients were lost, with ESHUTDOWN; or all again.
+  /// Takes in no sessions but those whose clients are awaited back, with ESHUTDOWN; or all again.
   void refuse_new(bool refuse) { refuses_new_ = refuse; }
 
   /// Takes nobody in any more, ends all sessions, and calls `done` when the last is gone.
@@ -45,24 +45,28 @@ class ServerAcceptor final : public transport::ListenerEvents, public ServerSess
   /// Names of sessions that were lost with something open, and may come back.
   [[nodiscard]] std::vector<std::string> awaited() const;
   /// Bytes of chunks that wait for sessions to come back.
-  [[nodiscard]] std::uint64_t memory_kept() const { return kept_.size() * session_bytes(); }
+  [[nodiscard]] std::uint64_t memory_kept() const { return sessions_kept() * session_bytes(); }
 
  private:
-  /// Chunks of a session whose client was lost while it had something open: its next life is
-  /// expected, and to have fresh memory populated takes longer than all else in connecting. No
-  /// other session gets it: what it would send less of than it says would be somebody else's.
-  struct Kept {
+  /// A session whose client was lost while it had something open: its next life is expected, for
+  /// limits::kKeepMemory. That has another try, as long, if it is lost before it has been served.
+  struct Awaited {
     Uuid session{};
     std::string name;
+    /// Its chunks: to have fresh memory populated takes longer than all else in connecting. No
+    /// other session gets it: what it would send less of than it says would be somebody else's.
     MemoryBlock memory;
-    std::unique_ptr<ControlContext::Timer> end;
+    std::unique_ptr<ControlContext::Timer> end;  ///< none: it is back, and lives
   };
 
   Status admit(const ConnectRequest& request, std::unique_ptr<transport::Endpoint>& endpoint);
   Result<ServerSession*> find_or_make(const ConnectRequest& request);
   [[nodiscard]] std::uint64_t session_bytes() const;
-  void keep_memory(ServerSession& session);
-  MemoryBlock take_kept(const Uuid& session);
+  [[nodiscard]] std::size_t sessions_kept() const;
+  Status make_room();
+  [[nodiscard]] Awaited* find_awaited(const Uuid& session);
+  void on_lost(ServerSession& session);
+  void wait_for(Awaited& session);
 
   Result<RequestHandler*> on_session_named(ServerSession& session) override;
   void on_path_changed(const ServerSession& session, const ServerPath& path) override {
@@ -76,7 +80,7 @@ class ServerAcceptor final : public transport::ListenerEvents, public ServerSess
   AcceptorSettings settings_;
   ServerSessionEvents& events_;
   std::vector<std::unique_ptr<ServerSession>> sessions_;
-  std::vector<Kept> kept_;
+  std::vector<Awaited> awaited_;
   std::size_t sessions_made_ = 0;
   bool refuses_new_ = false;
   Executor::Task on_closed_;

@@ -65,6 +65,11 @@ class ServerSession final : public ServerPathEvents {
   void expect_return() { returns_ = true; }
   [[nodiscard]] bool returns() const { return returns_; }
 
+  /// Its client has got what it came for. One that comes back and is lost before that is awaited as
+  /// it was before.
+  void mark_served() { served_ = true; }
+  [[nodiscard]] bool served() const { return served_; }
+
   /// Tells the client that what it was told about devices may be different now: heartbeats carry a
   /// number, 0 in the beginning, in bits that the kernel's modules leave 0 and do not look at.
   void raise_generation();
@@ -114,6 +119,7 @@ class ServerSession final : public ServerPathEvents {
   std::vector<std::unique_ptr<ServerPath>> paths_;  ///< those that are over included, until closed
   bool ending_ = false;
   bool returns_ = false;
+  bool served_ = false;
   std::atomic<std::uint32_t> generation_ = 0;  ///< written here, read by workers
 
   struct Waiting {
