@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/client_config.h"
 
+#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <utility>
@@ -51,6 +52,20 @@ Checked read_client_options(const ClientDaemonArguments& arguments,
       return config_failure(loaded.error());
     }
   }
+  return take_arguments(arguments, control, options);
+}
+
+/// With what the daemon before this one had, in place of the files; with defaults if it left
+/// nothing.
+Checked read_inherited(const ClientDaemonArguments& arguments,
+                       const std::optional<std::string>& control, client::DaemonOptions& options) {
+  if (const std::string kept = client::inherited_config(); !kept.empty()) {
+    if (auto loaded = client::load_config(kept, options); !loaded) {
+      std::fputs(failure_text("rnbd-client", "daemon", control::to_failure(loaded.error())).c_str(),
+                 stderr);
+    }
+  }
+  options.config_file = arguments.config_file.value_or("");
   return take_arguments(arguments, control, options);
 }
 
@@ -122,8 +137,10 @@ std::expected<client::DaemonOptions, control::Failure> client_daemon_options(
   auto read = read_client_options(arguments, control, options);
   const bool file_is_wrong = !read && read.error().exit == control::ExitCode::ConfigInvalid;
   if (file_is_wrong && is_successor()) {
-    std::fputs(failure_text("rnbd-client", "daemon", read.error()).c_str(), stderr);
-    read = take_arguments(arguments, control, options);
+    control::Failure failure = read.error();
+    failure.hint = "it goes on with the configuration of the daemon before it";
+    std::fputs(failure_text("rnbd-client", "daemon", failure).c_str(), stderr);
+    read = read_inherited(arguments, control, options);
   }
   if (!read) return std::unexpected(read.error());
   return options;

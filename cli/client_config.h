@@ -28,8 +28,8 @@ struct ClientDaemonArguments {
 };
 
 /// Defaults, then the files, then the command line. A process that shall go on with the devices of
-/// one before it does so whatever has become of the files: it leaves them out, and says so. Errors:
-/// exit codes 2 and 12.
+/// one before it does so whatever has become of the files: it says so, and keeps to what that one
+/// had. Errors: exit codes 2 and 12.
 std::expected<client::DaemonOptions, control::Failure> client_daemon_options(
     const ClientDaemonArguments& arguments, const std::optional<std::string>& control);
 

@@ -5,6 +5,7 @@
 #include <array>
 #include <cerrno>
 #include <charconv>
+#include <cstdlib>
 #include <utility>
 
 #include <fmt/format.h>
@@ -16,6 +17,8 @@
 
 namespace rnbd::client {
 namespace {
+
+constexpr int kFirstInherited = 3;  // sd_listen_fds(3)
 
 using Json = nlohmann::ordered_json;
 using SetKey = ConfigKey<DaemonOptions>;
@@ -125,6 +128,27 @@ std::vector<ConfigSetting> show_config(const DaemonOptions& options, const Confi
 std::vector<std::string_view> changed_keys(const DaemonOptions& running,
                                            const DaemonOptions& wanted) {
   return differing_keys(config_key_table(), running, wanted);
+}
+
+std::string config_text(const DaemonOptions& options) {
+  std::string text;
+  for (const std::string_view name : differing_keys(config_key_table(), DaemonOptions{}, options)) {
+    const auto key = std::ranges::find(kConfigKeys, name, &SetKey::name);
+    // A string of JSON is one of TOML too.
+    text += fmt::format("{} = {}\n", name, key->show(options).dump());
+  }
+  return text;
+}
+
+std::string inherited_config() {
+  const char* const names = std::getenv("LISTEN_FDNAMES");
+  std::string_view rest = names == nullptr ? "" : names;
+  for (int fd = kFirstInherited; !rest.empty(); ++fd) {
+    const std::string_view name = rest.substr(0, rest.find(':'));
+    if (name == kKeptConfig) return fmt::format("/proc/self/fd/{}", fd);
+    rest.remove_prefix(std::min(rest.size(), name.size() + 1));
+  }
+  return {};
 }
 
 std::span<const std::string_view> config_keys() { return kConfigKeyNames; }

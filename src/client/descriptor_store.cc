@@ -35,6 +35,7 @@ Result<DescriptorStore> DescriptorStore::from_environment(Notifier& notifier) {
         return fail(errno, fmt::format("inherited descriptor {} ({}) is not there", fd, name));
       }
       store.inherited_.insert_or_assign(name, UniqueFd(fd));
+      store.kept_.insert(name);
     }
   }
   const auto room = take_variable("FDSTORE");
@@ -42,14 +43,38 @@ Result<DescriptorStore> DescriptorStore::from_environment(Notifier& notifier) {
   return store;
 }
 
+Status DescriptorStore::keep_beside(const std::string& name, UniqueFd fd) {
+  if (!has_keeper()) return {};
+  inherited_.erase(name);
+  const bool was_kept = kept_.erase(name) == 1 || (beside_fd_ && !kept_.empty());
+  if (was_kept) tell_forget(name);
+  beside_ = name;
+  beside_fd_ = std::move(fd);
+  return kept_.empty() ? Status{} : tell_keep(beside_, beside_fd_.get());
+}
+
 Status DescriptorStore::keep(const std::string& name, int fd) {
   if (!has_keeper()) return {};
-  // FDPOLL=0: a socket whose other end is closed is still ours to read.
-  return keeper_->tell(fmt::format("FDSTORE=1\nFDNAME={}\nFDPOLL=0", name), fd);
+  if (kept_.empty() && beside_fd_) {
+    if (Status kept = tell_keep(beside_, beside_fd_.get()); !kept) return kept;
+  }
+  kept_.insert(name);
+  return tell_keep(name, fd);
 }
 
 void DescriptorStore::forget(const std::string& name) {
   if (!has_keeper()) return;
+  tell_forget(name);
+  const bool was_last = kept_.erase(name) == 1 && kept_.empty();
+  if (was_last && beside_fd_) tell_forget(beside_);
+}
+
+Status DescriptorStore::tell_keep(const std::string& name, int fd) {
+  // FDPOLL=0: a socket whose other end is closed is still ours to read.
+  return keeper_->tell(fmt::format("FDSTORE=1\nFDNAME={}\nFDPOLL=0", name), fd);
+}
+
+void DescriptorStore::tell_forget(const std::string& name) {
   if (Status told = keeper_->tell(fmt::format("FDSTOREREMOVE=1\nFDNAME={}", name)); !told) {
     log::warn("{} stays kept: {}", name, describe(told.error()));
   }

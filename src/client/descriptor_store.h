@@ -5,6 +5,7 @@
 #pragma once
 
 #include <map>
+#include <set>
 #include <string>
 
 #include "client/descriptor_keeper.h"
@@ -26,14 +27,24 @@ class DescriptorStore final : public DescriptorKeeper {
   /// systemd sets FDSTORE itself from version 254 on; before, the unit does.
   [[nodiscard]] bool has_keeper() const override { return keeper_ != nullptr; }
 
+  /// Has `fd` kept under `name` for as long as anything else is, in place of what was kept under it
+  /// before; inherited descriptors of that name are not handed out. Errors: those of keep().
+  Status keep_beside(const std::string& name, UniqueFd fd);
+
   Status keep(const std::string& name, int fd) override;
   void forget(const std::string& name) override;
 
   std::map<std::string, UniqueFd> take_inherited() override { return std::move(inherited_); }
 
  private:
+  Status tell_keep(const std::string& name, int fd);
+  void tell_forget(const std::string& name);
+
   Notifier* keeper_ = nullptr;
   std::map<std::string, UniqueFd> inherited_;
+  std::set<std::string> kept_;  ///< names, but for the one beside them
+  std::string beside_;          ///< its name
+  UniqueFd beside_fd_;
 };
 
 }  // namespace rnbd::client

@@ -137,6 +137,18 @@ TEST_F(ClientConfig, AWrongFileChangesNothing) {
   EXPECT_TRUE(options_.map_defaults.empty());
 }
 
+TEST_F(ClientConfig, ItsTextSaysTheSame) {
+  write("state_dir = \"/var/lib/a \\\"b\\\"\"\non_no_path = \"fail-after:9\"\nslow_io_ms = 7\n");
+  ASSERT_EQ(error(), "no error");
+  const std::string text = config_text(options_);
+  DaemonOptions again;
+  std::ofstream(path_) << text;
+  ASSERT_TRUE(load_config(path_, again));
+  EXPECT_TRUE(changed_keys(options_, again).empty());
+  EXPECT_EQ(again.state_dir, "/var/lib/a \"b\"");
+  EXPECT_EQ(config_text({}), "") << "defaults are the program's";
+}
+
 TEST_F(ClientConfig, DifferencesAreNamed) {
   DaemonOptions other;
   EXPECT_TRUE(changed_keys(options_, other).empty());

@@ -158,6 +158,33 @@ TEST_F(DescriptorStoreTest, TellsTheKeeperWhatToKeepAndToForget) {
   EXPECT_EQ(keeper_.next(), std::pair(std::string("FDSTOREREMOVE=1\nFDNAME=d1.0"), false));
 }
 
+TEST_F(DescriptorStoreTest, WhatIsKeptBesideIsKeptAsLongAsAnythingElse) {
+  const auto copy = [&] { return UniqueFd(::dup(keeper_.fd())); };
+  const auto keeping = [](const std::string& name) {
+    return std::pair("FDSTORE=1\nFDNAME=" + name + "\nFDPOLL=0", true);
+  };
+  const auto forgetting = [](const std::string& name) {
+    return std::pair("FDSTOREREMOVE=1\nFDNAME=" + name, false);
+  };
+  auto store = open_store();
+  ASSERT_TRUE(store->keep_beside("config", copy()));
+  EXPECT_EQ(keeper_.next().first, "") << "there is nothing yet that a next process goes on with";
+  ASSERT_TRUE(store->keep("d1", keeper_.fd()));
+  EXPECT_EQ(keeper_.next(), keeping("config"));
+  EXPECT_EQ(keeper_.next(), keeping("d1"));
+  ASSERT_TRUE(store->keep("d2", keeper_.fd()));
+  EXPECT_EQ(keeper_.next(), keeping("d2"));
+  ASSERT_TRUE(store->keep_beside("config", copy()));
+  EXPECT_EQ(keeper_.next(), forgetting("config"));
+  EXPECT_EQ(keeper_.next(), keeping("config"));
+  store->forget("d1");
+  EXPECT_EQ(keeper_.next(), forgetting("d1"));
+  EXPECT_EQ(keeper_.next().first, "");
+  store->forget("d2");
+  EXPECT_EQ(keeper_.next(), forgetting("d2"));
+  EXPECT_EQ(keeper_.next(), forgetting("config"));
+}
+
 TEST_F(DescriptorStoreTest, WhoIsOnlyNotifiedKeepsNothing) {
   ::unsetenv("FDSTORE");
   auto store = open_store();
