@@ -49,6 +49,8 @@ class ControlPlane final : private Device::Events {
   /// they are another version's, and nothing has been touched.
   Status resume();
 
+  [[nodiscard]] bool has_devices() const { return !devices_.empty(); }
+
   /// What mappings to come have that do not say otherwise.
   void set_defaults(MapDefaults defaults) { defaults_ = std::move(defaults); }
 
@@ -120,7 +122,7 @@ class ControlPlane final : private Device::Events {
   void give_up(LeftDevice& device, const Error& why);
   void clear_away(LeftDevice& device);
   rtrs::SessionCore::MakeMemory kept_memory(const std::string& name);
-  void drain_all();
+  void drain_all(unsigned looks);
   void finish_handing_over();
 
   [[nodiscard]] Status check_not_mapped(const MapRequest& request) const;

@@ -20,6 +20,11 @@ namespace {
 constexpr std::chrono::milliseconds kHandOverPatience{2000};
 constexpr std::chrono::milliseconds kLookAgain{20};
 
+/// Half of that is for what has begun: a server may keep a map waiting for as long as it likes, and
+/// the devices that others use want to be brought to rest.
+constexpr unsigned kLooks = 50;
+static_assert(kLooks * kLookAgain <= kHandOverPatience / 2);
+
 bool is_changing(const Device& device) {
   return (device.state() != DeviceState::Open && device.state() != DeviceState::Gone) ||
          device.telling_kernel();
@@ -141,20 +146,27 @@ void ControlPlane::hand_over(Executor::Task done) {
   if (on_handed_over_ || on_stopped_) return;
   on_handed_over_ = std::move(done);
   hand_over_patience_ = control_.call_after(kHandOverPatience, [this] { finish_handing_over(); });
-  drain_all();
+  drain_all(kLooks);
 }
 
-void ControlPlane::drain_all() {
+/// `looks`: how often to look whether what has begun has come to an end. What has not by then is
+/// left as it is.
+void ControlPlane::drain_all(unsigned looks) {
   const bool saving = state_ != nullptr && state_->busy();
-  if (saving || std::ranges::any_of(devices_, [](const auto& one) { return is_changing(*one); })) {
-    look_again_ = control_.call_after(kLookAgain, [this] { drain_all(); });
+  const auto changing = static_cast<std::size_t>(
+      std::ranges::count_if(devices_, [](const auto& one) { return is_changing(*one); }));
+  if (looks > 0 && (saving || changing > 0)) {
+    look_again_ = control_.call_after(kLookAgain, [this, looks] { drain_all(looks - 1); });
     return;
   }
-  const Countdown one_done(devices_.size() + 1, [this] {
-    log::info("{} devices are at rest", devices_.size());
+  const std::size_t resting = devices_.size() - changing;
+  const Countdown one_done(resting + 1, [this, resting] {
+    log::info("{} devices are at rest", resting);
     finish_handing_over();
   });
-  for (const auto& device : devices_) device->drain(one_done);
+  for (const auto& device : devices_) {
+    if (!is_changing(*device)) device->drain(one_done);
+  }
   one_done();
 }
 
