@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/config.h"
 
+#include <cerrno>
+#include <cstdio>
 #include <utility>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "cli/output.h"
 #include "cli/program.h"
 #include "common/control/admin_verbs.h"
 #include "common/control/verbs.h"
@@ -14,6 +17,7 @@ namespace rnbd::cli {
 namespace {
 
 constexpr const char* kDefault = "default";
+constexpr const char* kRefusedHint = "all else is in force; reload again when it is unmapped there";
 
 const std::string& origin_of(const ConfigSetting& setting) {
   static const std::string otherwise = kDefault;
@@ -80,17 +84,33 @@ std::string reload_text(const control::Json& result) {
   return text;
 }
 
+namespace {
+
+Ended reload(Program& program) {
+  const auto answer = program.ask_checked(control::kReloadVerb, control::Json::object(),
+                                          control::check_reload_result);
+  auto printed = program.print_answer(
+      answer, [](const control::Json& result, const TableStyle&) { return reload_text(result); });
+  if (!printed) return printed;
+  const auto refused = control::read_reload_result(*answer)->refused;
+  for (const control::ReloadResult::Refused& one : refused) {
+    const bool last = &one == &refused.back();
+    const control::Failure failure{{EBUSY, fmt::format("{}: {}", one.key, one.why)},
+                                   control::ExitCode::Partial,
+                                   last ? kRefusedHint : ""};
+    std::fputs(failure_text(program.name(), control::kReloadVerb, failure).c_str(), stderr);
+  }
+  return refused.empty() ? 0 : std::to_underlying(control::ExitCode::Partial);
+}
+
+}  // namespace
+
 void add_reload(Program& program) {
   CLI::App& verb = program.add_verb(
       control::kReloadVerb,
       "Have the daemon read its configuration again; nothing is disconnected. Says what is in "
       "force now, and what needs a restart",
-      [&program] {
-        return program.print_answer(
-            program.ask_checked(control::kReloadVerb, control::Json::object(),
-                                control::check_reload_result),
-            [](const control::Json& result, const TableStyle&) { return reload_text(result); });
-      });
+      [&program] { return reload(program); });
   program.add_json_flag(verb);
 }
 

@@ -182,7 +182,11 @@ Result<std::string> sessions_table(const Json& result, const TableStyle& style) 
 }
 
 Result<std::string> exports_table(const Json& result, const TableStyle& style) {
-  return table_of(result.at("exports"), {kExportFields.begin(), kExportFields.end()}, style);
+  Json exports = result.at("exports");
+  for (Json& one : exports) {
+    if (one.value("hidden", false)) one["origin"] = one.value("origin", "") + " (hidden)";
+  }
+  return table_of(exports, {kExportFields.begin(), kExportFields.end()}, style);
 }
 
 Result<std::string> resized_table(const Json& result, const TableStyle& style) {

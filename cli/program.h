@@ -87,6 +87,8 @@ class Program {
       std::function<Result<std::string>(const control::Json& result, const TableStyle& style)>;
   Ended print_answer(const control::Outcome& answer, const MakeTable& table) const;
 
+  [[nodiscard]] const std::string& name() const { return name_; }
+
   /// --control, or nothing.
   [[nodiscard]] const std::optional<std::string>& control() const { return control_; }
 

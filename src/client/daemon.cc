@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <functional>
 #include <pthread.h>
+#include <unistd.h>
 
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -15,12 +16,14 @@
 #include "client/descriptor_store.h"
 #include "client/kernel_nbd.h"
 #include "client/supervisor.h"
+#include "common/control/command_listener.h"
 #include "common/control/daemon_loop.h"
 #include "common/control/exit_codes.h"
 #include "common/control/reload.h"
 #include "common/control/server.h"
 #include "common/control/state_file.h"
 #include "common/log.h"
+#include "common/memory_block.h"
 #include "common/metrics/metrics_server.h"
 #include "common/slow_io.h"
 #include "transport/verbs/fabric.h"
@@ -72,26 +75,46 @@ void watch_hand_over(control::DaemonLoop& loop, DescriptorStore& store,
   });
 }
 
-/// What may change while devices are mapped, none of which notices.
-Status adopt(ControlPlane& plane, DaemonOptions& running, const DaemonOptions& fresh) {
-  plane.set_defaults(fresh.map_defaults);
-  log::set_level(fresh.log_level);
-  running.map_defaults = fresh.map_defaults;
-  running.log_level = fresh.log_level;
-  return {};
+Status keep_text(DescriptorStore& store, const std::string& text) {
+  auto file = MemoryBlock::make_file("rnbd-config", text.size());
+  if (!file) return fail(file.error());
+  if (::pwrite(file->get(), text.data(), text.size(), 0) != static_cast<ssize_t>(text.size())) {
+    return fail(errno, "cannot write a memory file");
+  }
+  return store.keep_beside(kKeptConfig, std::move(*file));
 }
 
-auto read_again(ControlPlane& plane, DaemonOptions& running) {
-  return control::reload(
-      running,
-      [&plane](DaemonOptions& was, const DaemonOptions& now) { return adopt(plane, was, now); },
-      changed_keys);
+/// For a successor that finds a wrong file.
+void keep_config(DescriptorStore& store, const DaemonOptions& options) {
+  if (Status kept = keep_text(store, config_text(options)); !kept) {
+    log::warn("the configuration is not kept for a next process: {}", describe(kept.error()));
+  }
+}
+
+Status go_on(ControlPlane& plane, DescriptorStore& store, const DaemonOptions& options) {
+  // In place of the predecessor's, which is no device's.
+  keep_config(store, options);
+  return plane.resume();
+}
+
+using Reloader = control::Reloader<DaemonOptions>;
+
+/// What may change while devices are mapped, none of which notices.
+Reloader::Adopt adopt_into(ControlPlane& plane, DescriptorStore& store) {
+  return [&plane, &store](DaemonOptions& running, const DaemonOptions& fresh) {
+    plane.set_defaults(fresh.map_defaults);
+    log::set_level(fresh.log_level);
+    running.map_defaults = fresh.map_defaults;
+    running.log_level = fresh.log_level;
+    keep_config(store, running);
+    return std::vector<control::ReloadResult::Refused>{};
+  };
 }
 
 void offer(control::DaemonLoop& loop, control::ControlServer& commands, ControlPlane& plane,
-           DaemonOptions& running) {
+           Reloader& reloader) {
   plane.serve(commands);
-  control::serve_reload(loop, commands, [&] { return read_again(plane, running); });
+  control::serve_reload(loop, commands, reloader);
 }
 
 /// Until the daemon is told to stop, and has.
@@ -109,13 +132,16 @@ metrics::MetricsServer::Collect pages_of(ControlPlane& plane) {
   };
 }
 
-Status listen(control::ControlServer& commands, metrics::MetricsServer& metrics,
-              const DaemonOptions& options) {
+/// `insist`: it has devices, which do not wait for whoever has its socket.
+Status listen(control::CommandListener& commands, metrics::MetricsServer& metrics,
+              const DaemonOptions& options, bool insist) {
   // Devices do not wait for whoever has the metrics' port.
   if (Status listening = metrics.listen(options.metrics_listen); !listening) {
     log::error("no metrics: {}", describe(listening.error()));
   }
-  return commands.listen(options.control_path);
+  if (!insist) return commands.listen();
+  commands.insist();
+  return {};
 }
 
 Status serve(const DaemonOptions& options, Notifier& notifier) {
@@ -141,13 +167,17 @@ Status serve(const DaemonOptions& options, Notifier& notifier) {
   leave = [&plane] { leave_to_successor(plane); };
   plane.set_defaults(options.map_defaults);
   control::ControlServer commands(loop.io());
-  if (Status resumed = plane.resume(); !resumed) return resumed;
+  if (Status resumed = go_on(plane, *store, options); !resumed) return resumed;
   plane.remember_in(state);
   DaemonOptions running = options;
-  offer(loop, commands, plane, running);
+  Reloader reloader(loop.context(), running, adopt_into(plane, *store), changed_keys);
+  offer(loop, commands, plane, reloader);
 
   metrics::MetricsServer metrics(loop.io(), pages_of(plane));
-  if (Status listening = listen(commands, metrics, options); !listening) return listening;
+  control::CommandListener listener(loop.context(), commands, options.control_path);
+  if (Status listening = listen(listener, metrics, options, plane.has_devices()); !listening) {
+    return listening;
+  }
 
   log::info("ready on {} with {} workers", options.control_path, pool->size());
   watch_hand_over(loop, *store, leave);

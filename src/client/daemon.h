@@ -29,7 +29,7 @@ struct DaemonOptions {
   /// With which it is started again; none of them says to supervise.
   std::vector<std::string> arguments;
   /// Makes `fresh`, which has the defaults, what the files and the command line say now; for
-  /// reloading. Control thread.
+  /// reloading. Any thread, one at a time.
   std::function<std::expected<void, control::Failure>(DaemonOptions& fresh)> read_again;
 };
 

@@ -46,8 +46,10 @@ inline constexpr std::chrono::milliseconds kReconnectTimeoutMax{5000};
 inline constexpr std::chrono::milliseconds kReconnectDelayMin{50};
 inline constexpr std::chrono::milliseconds kReconnectDelayMax{500};
 
-/// How long a server keeps the chunks of a session whose client was lost.
+/// How long a server awaits a client that was lost, and keeps the chunks of its session; how many
+/// devices are awaited.
 inline constexpr std::chrono::seconds kKeepMemory{10};
+inline constexpr std::size_t kMaxLostDevices = std::size_t{kMaxSessions} * kMaxDevicesPerSession;
 inline constexpr std::chrono::milliseconds kDrainLook{10};  ///< between looks at a path drained
 
 /// Between looks at a connection whose work is not done, and how many of them in a row may find

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The server daemon's configuration file and its drop-ins: TOML, keys named like the kernel's
-// parameters. Read at start, on the main thread, and when a command says so, on the control thread.
+// parameters. Read at start, on the main thread, and when a command says so, on a thread of its
+// own.
 //
 //   port_nr = 1234
 //   dev_search_path = "/dev/exports/%SESSNAME%"

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <string>
@@ -69,9 +70,15 @@ class ControlPlane final : private rtrs::ServerSessionEvents {
   void serve_admin(control::Commands& commands);
   [[nodiscard]] control::Json list_named();
   void change_export(const control::Json& args, control::Reply reply);
-  void add_export(const control::ExportArgs& wanted, control::Reply reply);
-  void remove_export(const control::ExportArgs& wanted, control::Reply reply);
-  void save_exports(control::Reply reply);
+  void begin_export_change();
+  control::Reply end_export_change();
+  void add_export(const control::ExportArgs& wanted);
+  [[nodiscard]] Result<NamedExports::Entry> export_to_add(const control::ExportArgs& wanted);
+  void tell_added(const NamedExport& disk);
+  void remove_export(const control::ExportArgs& wanted);
+  [[nodiscard]] Status may_remove(const control::ExportArgs& wanted);
+  void close_removed(const NamedExports::Entry& entry);
+  void save_exports(std::move_only_function<void(const Status&)> done);
   [[nodiscard]] std::vector<const Export*> opened_as(std::string_view name) const;
   void force_close(const std::vector<const Export*>& devices, Executor::Task done);
   void close_device(SessionPeer& peer, const std::string& device, control::Reply reply);
@@ -98,6 +105,11 @@ class ControlPlane final : private rtrs::ServerSessionEvents {
   std::vector<std::unique_ptr<SessionPeer>> peers_;
   std::uint64_t sessions_named_ = 0;
   control::StateFile* state_ = nullptr;
+  struct ExportChange {
+    control::ExportArgs wanted;
+    control::Reply reply;
+  };
+  std::deque<ExportChange> export_changes_;           ///< the first one is being made
   std::unique_ptr<ControlContext::Timer> next_look_;  ///< at the disks' sizes
 };
 

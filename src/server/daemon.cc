@@ -106,32 +106,38 @@ void announce(const DaemonOptions& options, const rtrs::AcceptorSettings& settin
 }
 
 /// What may change while clients are connected, of which none is disconnected.
-Status adopt(ControlPlane& plane, DaemonOptions& running, const DaemonOptions& fresh) {
+Result<std::vector<control::ReloadResult::Refused>> adopt(ControlPlane& plane,
+                                                          DaemonOptions& running,
+                                                          const DaemonOptions& fresh) {
   auto search_path = SearchPath::create(fresh.dev_search_path);
   if (!search_path) return fail(search_path.error());
-  plane.exports().set_search_path(std::move(*search_path));
-  plane.exports().named().configure(fresh.exports);
+  Exports::Meaning meaning{std::move(*search_path), fresh.exports};
+  Exports::Refused refused = plane.exports().adopt(meaning);
   plane.set_heartbeat(heartbeat_of(fresh));
   log::set_level(fresh.log_level);
-  running.dev_search_path = fresh.dev_search_path;
-  running.exports = fresh.exports;
+  if (refused.search_path.empty()) running.dev_search_path = fresh.dev_search_path;
+  running.exports = std::move(meaning.configured);
   running.hb_interval_ms = fresh.hb_interval_ms;
   running.hb_missed_max = fresh.hb_missed_max;
   running.log_level = fresh.log_level;
-  return {};
+  std::vector<control::ReloadResult::Refused> told;
+  if (!refused.search_path.empty()) told.push_back({"dev_search_path", refused.search_path});
+  for (std::string& why : refused.exports) told.push_back({"export", std::move(why)});
+  return told;
 }
 
-auto read_again(ControlPlane& plane, DaemonOptions& running) {
-  return control::reload(
-      running,
-      [&plane](DaemonOptions& was, const DaemonOptions& now) { return adopt(plane, was, now); },
-      changed_keys);
+using Reloader = control::Reloader<DaemonOptions>;
+
+Reloader::Adopt adopt_into(ControlPlane& plane) {
+  return [&plane](DaemonOptions& running, const DaemonOptions& fresh) {
+    return adopt(plane, running, fresh);
+  };
 }
 
 void offer(control::DaemonLoop& loop, control::ControlServer& commands, ControlPlane& plane,
-           DaemonOptions& running) {
+           Reloader& reloader) {
   plane.serve(commands);
-  control::serve_reload(loop, commands, [&] { return read_again(plane, running); });
+  control::serve_reload(loop, commands, reloader);
 }
 
 /// Until the daemon is told to stop, and has.
@@ -179,7 +185,8 @@ Status serve(const DaemonOptions& options, Notifier& notifier) {
 
   control::ControlServer commands(loop.io());
   DaemonOptions running = options;
-  offer(loop, commands, plane, running);
+  Reloader reloader(loop.context(), running, adopt_into(plane), changed_keys);
+  offer(loop, commands, plane, reloader);
 
   metrics::MetricsServer metrics(loop.io(), pages_of(plane));
   if (Status listening = listen(commands, metrics, options); !listening) return listening;

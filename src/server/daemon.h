@@ -32,7 +32,7 @@ struct DaemonOptions {
   std::string state_dir = "/var/lib/rnbd";  ///< for what outlives the daemon; empty: nowhere
   std::vector<NamedExport> exports;         ///< by name, beside dev_search_path
   /// Makes `fresh`, which has the defaults, what the files and the command line say now; for
-  /// reloading. Control thread.
+  /// reloading. Any thread, one at a time.
   std::function<std::expected<void, control::Failure>(DaemonOptions& fresh)> read_again;
 };
 

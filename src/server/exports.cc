@@ -45,9 +45,20 @@ unsigned writers_tolerated(wire::AccessMode access) {
 
 }  // namespace
 
-Result<Export*> Exports::open(const Session& session, std::string_view name,
-                              std::uint8_t wanted_access, std::uint8_t wanted_io_mode) {
+Result<Export*> Exports::open(const Session& session, std::string_view name, std::uint8_t access,
+                              std::uint8_t io_mode) {
   if (Export* known = find_open(session.id, name); known != nullptr) return known;
+  auto opened = open_new(session, name, access, io_mode);
+  if (opened) {
+    lost_.forget(session.name, name);
+  } else {
+    lost_.renew(session.name, name, now_());
+  }
+  return opened;
+}
+
+Result<Export*> Exports::open_new(const Session& session, std::string_view name,
+                                  std::uint8_t wanted_access, std::uint8_t wanted_io_mode) {
   if (!drain_.may_open(session.name, name)) return being_drained();
   const auto access = parse_access(wanted_access);
   if (!access) return fail(access.error());
@@ -161,6 +172,8 @@ void Exports::begin_close(std::uint64_t session, std::uint32_t device_id) {
 void Exports::close(std::uint64_t session, std::uint32_t device_id) {
   Export* entry = find(session, device_id);
   if (entry == nullptr) return;
+  // One that was closed by force is wanted still, for all that is known here.
+  if (entry->state == ExportState::Closed) lose(*entry);
   drop_disk(*entry);
   exports_.erase({session, device_id});
 }
@@ -193,7 +206,10 @@ Result<std::vector<Exports::Resized>> Exports::revalidate(std::string_view devic
 void Exports::close_session(std::uint64_t session) {
   const auto first = exports_.lower_bound({session, 0});
   const auto last = exports_.lower_bound({session, limits::kMaxDevicesPerSession});
-  for (auto entry = first; entry != last; ++entry) drop_disk(entry->second);
+  for (auto entry = first; entry != last; ++entry) {
+    if (entry->second.state != ExportState::Closing) lose(entry->second);
+    drop_disk(entry->second);
+  }
   exports_.erase(first, last);
   last_ids_.erase(session);
 }

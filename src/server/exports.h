@@ -12,11 +12,13 @@
 #include <string_view>
 #include <vector>
 
+#include "common/clock.h"
 #include "common/result.h"
 #include "common/rnbd_wire.h"
 #include "server/backend.h"
 #include "server/drain.h"
 #include "server/export_path.h"
+#include "server/lost_devices.h"
 #include "server/named_exports.h"
 
 namespace rnbd::server {
@@ -53,14 +55,42 @@ class Exports {
     std::string_view name;
   };
 
-  /// `on_change`: told when a disk has been opened, and when it has been closed.
+  /// `on_change`: told when a disk has been opened, and when it has been closed. `now`: what time
+  /// it is.
   using OnChange = std::function<void(const Export& entry, ExportState state)>;
   explicit Exports(
-      SearchPath search_path, OnChange on_change = [](const Export&, ExportState) {})
-      : search_path_(std::move(search_path)), on_change_(std::move(on_change)) {}
+      SearchPath search_path, OnChange on_change = [](const Export&, ExportState) {},
+      std::function<TimePoint()> now = Clock::now)
+      : search_path_(std::move(search_path)),
+        on_change_(std::move(on_change)),
+        now_(std::move(now)) {}
 
-  /// Where names are looked up from now on; what is open stays so.
-  void set_search_path(SearchPath search_path) { search_path_ = std::move(search_path); }
+  /// What names mean from now on.
+  struct Meaning {
+    SearchPath search_path;
+    std::vector<NamedExport> configured;  ///< exports by name
+  };
+  /// Why something is not put in force: a client would be led from its disk to another one.
+  struct Refused {
+    std::string search_path;           ///< empty: it is
+    std::vector<std::string> exports;  ///< one for each name that stays what it was
+  };
+  /// Puts in force what leads no client to another disk: none of those that have a device open, and
+  /// none that may come back to one. `meaning` is what is in force then. What is open stays so.
+  Refused adopt(Meaning& meaning);
+
+  /// EBUSY, with who it is, if a client relies on `name` as another disk than `disk`.
+  [[nodiscard]] Status may_mean(std::string_view name, const DiskIdentity& disk) const;
+
+  /// EBUSY, if a client that relies on `name` would find another disk below dev_search_path once it
+  /// is no export by name any more.
+  [[nodiscard]] Status may_end(std::string_view name) const;
+
+  /// Devices that are awaited back, as they were when they were lost.
+  [[nodiscard]] std::vector<LostDevices::Device> lost() const { return lost_.list(now_()); }
+
+  /// The names of the sessions that rely on `name`, each once: it is open, or awaited back.
+  [[nodiscard]] std::vector<std::string> relying_on(std::string_view name) const;
 
   /// Names that are looked up before; what is open under one stays so when it goes.
   [[nodiscard]] NamedExports& named() { return named_; }
@@ -100,7 +130,7 @@ class Exports {
   /// changed. Errors: ENOENT (nobody has that disk open).
   Result<std::vector<Resized>> revalidate(std::string_view device_path = {});
 
-  /// Closes everything a session has. No request uses any of it.
+  /// Closes everything a session has. No request uses any of it. Its client may come back to it.
   void close_session(std::uint64_t session);
 
   /// In the order of sessions and ids.
@@ -126,12 +156,24 @@ class Exports {
   void dismiss(const DiskIdentity& disk, wire::AccessMode access);
   void drop_disk(Export& entry);
 
+  Result<Export*> open_new(const Session& session, std::string_view name, std::uint8_t access,
+                           std::uint8_t io_mode);
   Result<FoundDisk> find_named_or_below(const Session& session, std::string_view name,
                                         wire::AccessMode access) const;
+  /// Its client may ask for it by name again.
+  void lose(const Export& entry);
+  /// All that clients rely on: what is open, what was closed by force, what is awaited back.
+  [[nodiscard]] std::vector<LostDevices::Device> relied_on() const;
+  [[nodiscard]] std::string misleading_search_path(const Meaning& wanted) const;
+  [[nodiscard]] std::string misleading_name(const LostDevices::Device& device,
+                                            const NamedExports& wanted,
+                                            const SearchPath& search_path) const;
 
   SearchPath search_path_;
   OnChange on_change_;
+  std::function<TimePoint()> now_;
   NamedExports named_;
+  LostDevices lost_;
   Drain drain_;
   std::map<Key, Export> exports_;
   std::map<std::uint64_t, std::uint32_t> last_ids_;  ///< given, by session

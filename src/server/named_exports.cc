@@ -15,7 +15,12 @@
 namespace rnbd::server {
 namespace {
 
-/// Without the slashes and dots that mean nothing in a path: "/img" and "./img" are "img".
+constexpr std::array<std::string_view, 2> kAccessNames = {"rw", "ro"};
+
+bool is_control(char byte) { return static_cast<unsigned char>(byte) < 0x20 || byte == 0x7f; }
+
+}  // namespace
+
 std::string plain_name(std::string_view asked) {
   std::string name;
   for (std::size_t at = 0; at < asked.size();) {
@@ -29,18 +34,15 @@ std::string plain_name(std::string_view asked) {
   return name;
 }
 
-constexpr std::array<std::string_view, 2> kAccessNames = {"rw", "ro"};
-
-bool is_control(char byte) { return static_cast<unsigned char>(byte) < 0x20 || byte == 0x7f; }
-
-}  // namespace
-
 Status check_export_name(std::string_view name) {
   if (name.empty() || name.size() >= wire::kNameField) {
     return fail(EINVAL, fmt::format("name must have 1 to {} bytes", wire::kNameField - 1));
   }
   if (std::ranges::any_of(name, is_control)) {
     return fail(EINVAL, "name must not hold control characters");
+  }
+  if (plain_name(name).empty()) {
+    return fail(EINVAL, fmt::format("name must be more than slashes and dots, not '{}'", name));
   }
   return {};
 }
@@ -64,42 +66,57 @@ std::string_view access_name(bool read_only) { return kAccessNames[read_only ? 1
 void NamedExports::configure(const std::vector<NamedExport>& exports) {
   configured_.clear();
   for (const NamedExport& one : exports) {
-    configured_.insert_or_assign(one.name, Entry{one, ExportOrigin::Configured});
+    configured_.insert_or_assign(plain_name(one.name), Entry{one, ExportOrigin::Configured});
   }
+  mark_hidden();
+}
+
+void NamedExports::mark_hidden() {
+  for (auto& [name, entry] : added_) entry.hidden = configured_.contains(name);
+}
+
+Status NamedExports::check_free(std::string_view name) const {
+  const Entry* const known = find(name);
+  if (known == nullptr) return {};
+  return fail(EEXIST, fmt::format("{} is exported already: {}", name, known->disk.path));
 }
 
 Status NamedExports::add(NamedExport disk, ExportOrigin origin) {
-  if (const Entry* const known = find(disk.name)) {
-    return fail(EEXIST, fmt::format("{} is exported already: {}", disk.name, known->disk.path));
-  }
-  std::string name = disk.name;
-  added_.emplace(std::move(name), Entry{std::move(disk), origin});
+  if (Status free = check_free(disk.name); !free) return free;
+  put_back({std::move(disk), origin});
   return {};
 }
 
-Status NamedExports::remove(std::string_view name) {
+void NamedExports::put_back(Entry entry) {
+  std::string name = plain_name(entry.disk.name);
+  added_.emplace(std::move(name), std::move(entry));
+  mark_hidden();
+}
+
+Result<NamedExports::Entry> NamedExports::remove(std::string_view asked) {
+  const std::string name = plain_name(asked);
+  if (auto added = added_.extract(name)) return std::move(added.mapped());
   if (configured_.contains(name)) {
     return fail(EPERM, fmt::format("{} is in the configuration\n"
                                    "take it out there, and then: rnbd-server reload",
-                                   name));
+                                   asked));
   }
-  const auto found = added_.find(name);
-  if (found == added_.end()) return fail(ENOENT, fmt::format("there is no export {}", name));
-  added_.erase(found);
-  return {};
+  return fail(ENOENT, fmt::format("there is no export {}", asked));
 }
 
 const NamedExports::Entry* NamedExports::find(std::string_view asked) const {
-  const std::string name = plain_name(asked);
-  for (const auto* const entries : {&configured_, &added_}) {
-    if (const auto found = entries->find(name); found != entries->end()) return &found->second;
-  }
-  return nullptr;
+  const auto found = configured_.find(plain_name(asked));
+  return found == configured_.end() ? find_added(asked) : &found->second;
+}
+
+const NamedExports::Entry* NamedExports::find_added(std::string_view asked) const {
+  const auto found = added_.find(plain_name(asked));
+  return found == added_.end() ? nullptr : &found->second;
 }
 
 std::vector<NamedExports::Entry> NamedExports::list() const {
-  std::map<std::string_view, const Entry*> by_name;
-  for (const auto* const entries : {&configured_, &added_}) {
+  std::multimap<std::string_view, const Entry*> by_name;
+  for (const Entries* const entries : {&configured_, &added_}) {
     for (const auto& [name, entry] : *entries) by_name.emplace(name, &entry);
   }
   std::vector<Entry> all;

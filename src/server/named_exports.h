@@ -20,8 +20,12 @@ struct NamedExport {
   bool read_only = false;  ///< writers are refused
 };
 
+/// Without the slashes and dots that mean nothing in a path: "/img" and "./img" are "img".
+std::string plain_name(std::string_view asked);
+
 /// Each returns EINVAL, with a message that begins with what is checked.
-Status check_export_name(std::string_view name);  ///< 1 to 254 bytes, no control characters
+/// 1 to 254 bytes, no control characters, more than slashes and dots.
+Status check_export_name(std::string_view name);
 Status check_export_path(std::string_view path);  ///< absolute
 
 /// "rw" or "ro"; EINVAL. The answer: whether it is read-only.
@@ -35,35 +39,52 @@ enum class ExportOrigin : std::uint8_t {
   Temporary,   ///< a command, until the daemon ends
 };
 
+/// What the configuration says counts more than what a command has added under the same name. That
+/// is hidden then, and neither lost nor changed: it counts again when the configuration does not
+/// have the name any more, and can be removed meanwhile. Names are the same however they are spelt:
+/// plain_name().
 class NamedExports {
  public:
   struct Entry {
     NamedExport disk;
     ExportOrigin origin = ExportOrigin::Configured;
+    bool hidden = false;  ///< the configuration has its name
   };
 
   /// Replaces what the configuration has said before.
   void configure(const std::vector<NamedExport>& exports);
 
+  /// EEXIST, if clients get something under that name.
+  [[nodiscard]] Status check_free(std::string_view name) const;
+
   /// Errors: EEXIST.
   Status add(NamedExport disk, ExportOrigin origin);
 
-  /// Takes away what was added. Errors: ENOENT; EPERM: the configuration has it.
-  Status remove(std::string_view name);
+  /// Takes up what was added before, hidden perhaps, and not twice.
+  void put_back(Entry entry);
 
-  /// Null if there is none. The configuration's counts more than one that was added before.
-  /// However it is spelt: "/img" and "./img" are "img".
+  /// Takes away what was added, and answers with it. Errors: ENOENT; EPERM: only the configuration
+  /// has it.
+  Result<Entry> remove(std::string_view asked);
+
+  /// What clients get under that name. Null if there is none.
   [[nodiscard]] const Entry* find(std::string_view asked) const;
 
-  /// By name.
+  /// What was added under that name, hidden perhaps. Null if nothing was.
+  [[nodiscard]] const Entry* find_added(std::string_view asked) const;
+
+  /// By name; what is hidden follows what hides it.
   [[nodiscard]] std::vector<Entry> list() const;
 
   /// What a state file has to keep.
   [[nodiscard]] std::vector<NamedExport> added_for_good() const;
 
  private:
-  std::map<std::string, Entry, std::less<>> configured_;
-  std::map<std::string, Entry, std::less<>> added_;
+  using Entries = std::map<std::string, Entry, std::less<>>;  ///< by plain name
+  void mark_hidden();
+
+  Entries configured_;
+  Entries added_;
 };
 
 }  // namespace rnbd::server

@@ -97,13 +97,34 @@ TEST_F(Admin, AWrongFileOfTheClientHasItsExitCodeAndItsPlace) {
 }
 
 TEST_F(Admin, ReloadSaysWhatHasChanged) {
-  answer("reload", to_json(ReloadResult{{"log_level", "on_no_path"}, {"control"}}));
+  answer("reload", to_json(ReloadResult{{"log_level", "on_no_path"}, {"control"}, {}}));
   EXPECT_EQ(client({"reload"}).out, "changed: log_level, on_no_path\nneeds a restart: control\n");
   EXPECT_EQ(Json::parse(server({"reload", "--json"}).out).at("needs_restart")[0], "control");
   answer("reload", to_json(ReloadResult{}));
   EXPECT_EQ(server({"reload"}).out, "nothing has changed\n");
   answer("reload", Json::object());
   EXPECT_EQ(server({"reload"}).exit, 9);
+}
+
+TEST_F(Admin, ReloadSaysWhatIsRefusedForAClientsSake) {
+  answer("reload", to_json(ReloadResult{{"log_level"},
+                                        {},
+                                        {{"export", "vol1 stays /dev/a: blya has it open"},
+                                         {"dev_search_path", "vol2 stays /dev/b"}}}));
+  const Ran ran = server({"reload"});
+  EXPECT_EQ(ran.exit, 11);
+  EXPECT_EQ(ran.out, "changed: log_level\n");
+  EXPECT_EQ(ran.err,
+            "rnbd-server: reload: EBUSY: export: vol1 stays /dev/a: blya has it open\n"
+            "rnbd-server: reload: EBUSY: dev_search_path: vol2 stays /dev/b\n"
+            "rnbd-server: all else is in force; reload again when it is unmapped there\n");
+  const Ran json = server({"reload", "--json"});
+  EXPECT_EQ(json.exit, 11);
+  EXPECT_EQ(Json::parse(json.out).at("refused")[1].at("key"), "dev_search_path");
+  Json older = to_json(ReloadResult{});
+  older.erase("refused");
+  answer("reload", older);
+  EXPECT_EQ(server({"reload"}).exit, 0);
 }
 
 TEST_F(Admin, ReloadOfAWrongFileFails) {
@@ -122,6 +143,7 @@ TEST_F(Admin, ExportsAreListed) {
                                         .path = "/dev/vg/vol1",
                                         .access = "ro",
                                         .origin = "config",
+                                        .hidden = false,
                                         .size_bytes = 1 << 30,
                                         .error = {},
                                         .opened_by = {"blya", "blub"}}));
@@ -129,14 +151,15 @@ TEST_F(Admin, ExportsAreListed) {
                                         .path = "/dev/x",
                                         .access = "rw",
                                         .origin = "added",
+                                        .hidden = true,
                                         .size_bytes = {},
                                         .error = "no device /dev/x",
                                         .opened_by = {}}));
   answer("exports", exports_result(std::move(exports)));
   EXPECT_EQ(server({"export", "list"}).out,
-            "NAME  PATH          ACCESS  SIZE  ORIGIN  OPENED BY\n"
-            "vol1  /dev/vg/vol1  ro        1G  config  blya,blub\n"
-            "gone  /dev/x        rw         -  added   -\n");
+            "NAME  PATH          ACCESS  SIZE  ORIGIN          OPENED BY\n"
+            "vol1  /dev/vg/vol1  ro        1G  config          blya,blub\n"
+            "gone  /dev/x        rw         -  added (hidden)  -\n");
   const Json json = Json::parse(server({"export", "list", "--json"}).out);
   EXPECT_EQ(json.at("exports")[0].at("size_bytes"), 1 << 30);
   EXPECT_EQ(json.at("exports")[1].at("error"), "no device /dev/x");

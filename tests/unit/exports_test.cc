@@ -6,6 +6,7 @@
 #include <string>
 
 #include <fmt/format.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "common/limits.h"
@@ -37,8 +38,21 @@ class ExportsTable : public testing::Test {
     return opened ? 0 : opened.error().code;
   }
 
+  Exports::Refused adopt(const std::filesystem::path& search_path,
+                         const std::vector<NamedExport>& configured) {
+    Exports::Meaning meaning{*SearchPath::create(search_path.string()), configured};
+    return exports_.adopt(meaning);
+  }
+  /// 0, or the errno of may_mean().
+  int may_mean(const std::string& name, const std::filesystem::path& disk) {
+    const Status may = exports_.may_mean(name, test::find_disk(disk.string()).identity());
+    return may ? 0 : may.error().code;
+  }
+
   test::TempDirectory directory_;
-  Exports exports_{*SearchPath::create(directory_.path().string())};
+  TimePoint now_{std::chrono::hours(1)};
+  Exports exports_{*SearchPath::create(directory_.path().string()),
+                   [](const Export&, ExportState) {}, [this] { return now_; }};
 };
 
 TEST_F(ExportsTable, ReadersAreUnlimited) {
@@ -266,10 +280,114 @@ TEST_F(ExportsTable, ASessionThatIsDrainedOpensNothingNew) {
 TEST_F(ExportsTable, TheSearchPathMayChange) {
   const test::TempDirectory elsewhere;
   (void)elsewhere.make_file("disk", 4096);
-  ASSERT_EQ(try_open(kAlice, AccessMode::ReadWrite), 0);
-  exports_.set_search_path(*SearchPath::create(elsewhere.path().string()));
-  EXPECT_EQ((*open(kAlice, AccessMode::ReadWrite))->size_bytes, 1U << 20) << "it is open already";
+  ASSERT_EQ(adopt(elsewhere.path(), {}).search_path, "");
   EXPECT_EQ((*open(kBob, AccessMode::ReadWrite))->size_bytes, 4096U);
+}
+
+TEST_F(ExportsTable, NoSearchPathLeadsAClientToAnotherDisk) {
+  const test::TempDirectory elsewhere;
+  (void)elsewhere.make_file("disk", 4096);
+  ASSERT_EQ(try_open(kAlice, AccessMode::ReadWrite), 0);
+  const std::string own = (directory_.path() / "disk").string();
+  EXPECT_EQ(adopt(elsewhere.path(), {{.name = "new", .path = own}}).search_path,
+            fmt::format("disk stays {}, and is not {}/disk: alice has it open", own,
+                        elsewhere.path().string()));
+  EXPECT_EQ((*open(kBob, AccessMode::ReadOnly))->size_bytes, 1U << 20);
+  EXPECT_NE(exports_.named().find("new"), nullptr) << "all else is in force";
+  std::filesystem::remove(elsewhere.path() / "disk");
+  EXPECT_EQ(adopt(elsewhere.path(), {}).search_path, "") << "nothing is not another disk";
+}
+
+TEST_F(ExportsTable, NoConfigurationLeadsAClientToAnotherDisk) {
+  const std::string one = directory_.make_file("one", 4096).string();
+  const std::string two = directory_.make_file("two", 4096).string();
+  adopt(directory_.path(), {{.name = "vol", .path = one}, {.name = "idle", .path = one}});
+  ASSERT_EQ(try_open(kAlice, AccessMode::ReadOnly, "/vol"), 0);
+  const std::vector<NamedExport> wanted = {
+      {.name = "vol", .path = two}, {.name = "idle", .path = two}, {.name = "disk", .path = two}};
+  EXPECT_THAT(adopt(directory_.path(), wanted).exports,
+              testing::ElementsAre(
+                  fmt::format("/vol stays {}, and is not {}: alice has it open", one, two)));
+  EXPECT_EQ(exports_.named().find("vol")->disk.path, one);
+  EXPECT_EQ(exports_.named().find("idle")->disk.path, two) << "the rest is in force";
+  ASSERT_EQ(try_open(kAlice, AccessMode::ReadOnly, "disk"), 0);
+
+  // Nor by taking a name away, or by giving one to what was found without.
+  EXPECT_EQ(adopt(directory_.path(), {{.name = "vol", .path = one}}).exports.size(), 1U)
+      << "below the search path disk is another one";
+  EXPECT_EQ(exports_.named().find("disk")->disk.path, two);
+  EXPECT_EQ(adopt(directory_.path(), {{.name = "disk", .path = two}}).exports.size(), 0U)
+      << "vol is nothing then";
+  EXPECT_EQ(adopt(directory_.path(), {{.name = "vol", .path = "/not/yet"}}).exports.size(), 2U)
+      << "what is not there may come";
+  exports_.close(kAlice.id, 0);
+  exports_.close(kAlice.id, 1);
+  EXPECT_EQ(adopt(directory_.path(), {}).exports.size(), 0U) << "nobody has it open any more";
+}
+
+TEST_F(ExportsTable, ANameThatIsOpenMayNotMeanAnotherDisk) {
+  const std::string other = directory_.make_file("other", 4096).string();
+  ASSERT_EQ(try_open(kAlice, AccessMode::ReadOnly), 0);
+  EXPECT_EQ(may_mean("/disk", other), EBUSY);
+  EXPECT_EQ(may_mean("disk", directory_.path() / "disk"), 0) << "it is that one";
+  EXPECT_EQ(may_mean("free", other), 0);
+  EXPECT_EQ(exports_.may_mean("disk", test::find_disk(other).identity()).error().message,
+            fmt::format("disk is open, as another disk: alice has {}/disk\n"
+                        "unmap it there, or take another name",
+                        directory_.path().string()));
+  exports_.begin_close(kAlice.id, 0);
+  EXPECT_EQ(may_mean("disk", other), 0) << "its client has let it go";
+}
+
+TEST_F(ExportsTable, NorOneWhoseClientWasLostUntilItIsNotAwaitedAnyMore) {
+  const std::string other = directory_.make_file("other", 4096).string();
+  ASSERT_EQ(try_open(kAlice, AccessMode::ReadOnly), 0);
+  exports_.close_session(kAlice.id);
+  EXPECT_EQ(may_mean("disk", other), EBUSY);
+  EXPECT_THAT(exports_.relying_on("disk"), testing::ElementsAre("alice"));
+  now_ += limits::kKeepMemory - std::chrono::seconds(1);
+  EXPECT_EQ(may_mean("disk", other), EBUSY);
+  now_ += std::chrono::seconds(1);
+  EXPECT_EQ(may_mean("disk", other), 0);
+  EXPECT_TRUE(exports_.lost().empty());
+}
+
+TEST_F(ExportsTable, WhoCameBackAndLetItGoIsNotAwaited) {
+  const std::string other = directory_.make_file("other", 4096).string();
+  ASSERT_EQ(try_open(kAlice, AccessMode::ReadOnly), 0);
+  exports_.close_session(kAlice.id);
+  ASSERT_EQ(try_open(kAlice, AccessMode::ReadOnly), 0);
+  exports_.begin_close(kAlice.id, 0);
+  exports_.close(kAlice.id, 0);
+  EXPECT_EQ(may_mean("disk", other), 0);
+}
+
+TEST_F(ExportsTable, WhoAsksInVainForWhatWasClosedByForceReliesOnIt) {
+  const std::string other = directory_.make_file("other", 4096).string();
+  ASSERT_TRUE(exports_.named().add({.name = "vol", .path = other}, ExportOrigin::Added));
+  ASSERT_EQ(try_open(kAlice, AccessMode::ReadOnly, "vol"), 0);
+  ASSERT_TRUE(exports_.named().remove("vol"));
+  exports_.force_close(kAlice.id, 0);
+  EXPECT_EQ(may_mean("vol", directory_.path() / "disk"), EBUSY);
+  exports_.close(kAlice.id, 0);  // the id is given back, and the client asks again
+  for (int i = 0; i < 3; ++i) {
+    now_ += limits::kKeepMemory - std::chrono::seconds(1);
+    EXPECT_EQ(may_mean("vol", directory_.path() / "disk"), EBUSY) << i;
+    EXPECT_EQ(try_open(kAlice, AccessMode::ReadOnly, "vol"), ENOENT);
+  }
+  EXPECT_EQ(may_mean("vol", other), 0);
+  now_ += limits::kKeepMemory;
+  EXPECT_EQ(may_mean("vol", directory_.path() / "disk"), 0) << "it asks no more";
+}
+
+TEST_F(ExportsTable, ANameDoesNotEndWhereAnotherDiskIsBelow) {
+  const std::string other = directory_.make_file("other", 4096).string();
+  ASSERT_TRUE(exports_.named().add({.name = "disk", .path = other}, ExportOrigin::Added));
+  EXPECT_TRUE(exports_.may_end("disk")) << "nobody has it open";
+  ASSERT_EQ(try_open(kAlice, AccessMode::ReadOnly), 0);
+  EXPECT_EQ(exports_.may_end("disk").error().code, EBUSY);
+  std::filesystem::remove(directory_.path() / "disk");
+  EXPECT_TRUE(exports_.may_end("disk"));
 }
 
 TEST_F(ExportsTable, ListsWhatPeopleAskFor) {

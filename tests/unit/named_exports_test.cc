@@ -16,7 +16,7 @@ NamedExport disk(const std::string& name, const std::string& path = "/dev/vg/a")
   return {.name = name, .path = path, .read_only = false};
 }
 
-int code_of(const Status& status) { return status ? 0 : status.error().code; }
+int code_of(const auto& outcome) { return outcome ? 0 : outcome.error().code; }
 
 TEST(NamedExports, AreFoundByTheirNames) {
   NamedExports exports;
@@ -62,10 +62,37 @@ TEST(NamedExports, TheConfigurationReplacesWhatItSaidAndCountsMore) {
   exports.configure({disk("vol3", "/dev/configured")});
   EXPECT_EQ(exports.find("vol1"), nullptr);
   EXPECT_EQ(exports.find("vol3")->disk.path, "/dev/configured");
-  EXPECT_EQ(exports.list().size(), 1U);
-  EXPECT_EQ(code_of(exports.remove("vol3")), EPERM);
   exports.configure({});
   EXPECT_EQ(exports.find("vol3")->disk.path, "/dev/added");
+}
+
+TEST(NamedExports, WhatIsHiddenIsShownKeptAndCanBeRemoved) {
+  NamedExports exports;
+  exports.configure({disk("vol1", "/dev/configured")});
+  exports.put_back({.disk = disk("/vol1", "/dev/added"), .origin = ExportOrigin::Added});
+  ASSERT_EQ(exports.list().size(), 2U);
+  EXPECT_EQ(exports.list()[0].disk.path, "/dev/configured");
+  EXPECT_FALSE(exports.list()[0].hidden);
+  EXPECT_EQ(exports.list()[1].disk.path, "/dev/added");
+  EXPECT_TRUE(exports.list()[1].hidden);
+  ASSERT_EQ(exports.added_for_good().size(), 1U) << "a state file keeps it";
+  EXPECT_EQ(code_of(exports.add(disk("vol1"), ExportOrigin::Added)), EEXIST);
+  const auto removed = exports.remove("vol1");
+  ASSERT_TRUE(removed);
+  EXPECT_TRUE(removed->hidden);
+  EXPECT_EQ(exports.find("vol1")->disk.path, "/dev/configured");
+  EXPECT_EQ(code_of(exports.remove("vol1")), EPERM) << "that is the configuration's";
+  exports.configure({});
+  EXPECT_EQ(exports.find("vol1"), nullptr);
+}
+
+TEST(NamedExports, ANameIsTheSameHoweverItIsSpelt) {
+  NamedExports exports;
+  ASSERT_TRUE(exports.add(disk("/img//one"), ExportOrigin::Added));
+  EXPECT_NE(exports.find("./img/one"), nullptr);
+  EXPECT_EQ(code_of(exports.add(disk("img/one"), ExportOrigin::Added)), EEXIST);
+  EXPECT_EQ(code_of(exports.remove("img/./one")), 0);
+  EXPECT_FALSE(check_export_name("/"));
 }
 
 TEST(NamedExports, NamesPathsAndAccessAreChecked) {

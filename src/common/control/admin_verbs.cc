@@ -28,9 +28,14 @@ Result<std::uint64_t> read_count(const Json& result, const char* name) {
 }  // namespace
 
 Json to_json(const ReloadResult& result) {
+  Json refused = Json::array();
+  for (const auto& [key, why] : result.refused) {
+    refused.push_back({{"key", key}, {"reason", why}});
+  }
   return {{"schema_version", kSchemaVersion},
           {"changed", result.changed},
-          {"needs_restart", result.needs_restart}};
+          {"needs_restart", result.needs_restart},
+          {"refused", std::move(refused)}};
 }
 
 Json to_json(const ExportArgs& args) {
@@ -50,6 +55,7 @@ Json to_json(const ExportEntry& entry) {
                {"path", entry.path},
                {"access", entry.access},
                {"origin", entry.origin}};
+  if (entry.hidden) json["hidden"] = true;
   if (entry.size_bytes) json["size_bytes"] = *entry.size_bytes;
   if (!entry.error.empty()) json["error"] = entry.error;
   json["opened_by"] = entry.opened_by;
@@ -104,8 +110,19 @@ Result<ReloadResult> read_reload_result(const Json& result) {
   if (changed == nullptr || needs_restart == nullptr) {
     return fail(EPROTO, "the daemon does not say what it has reloaded");
   }
-  return ReloadResult{changed->get<std::vector<std::string>>(),
-                      needs_restart->get<std::vector<std::string>>()};
+  ReloadResult read{.changed = changed->get<std::vector<std::string>>(),
+                    .needs_restart = needs_restart->get<std::vector<std::string>>(),
+                    .refused = {}};
+  if (!result.contains("refused")) return read;
+  if (Status list = check_array(result, "refused"); !list) return fail(list.error());
+  for (const Json& one : result.at("refused")) {
+    ReloadResult::Refused& refused = read.refused.emplace_back();
+    for (const Status& text :
+         {read_text(one, "key", refused.key), read_text(one, "reason", refused.why)}) {
+      if (!text) return fail(EPROTO, text.error().message);
+    }
+  }
+  return read;
 }
 
 Status check_reload_result(const Json& result) {

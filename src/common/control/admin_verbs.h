@@ -27,8 +27,14 @@ inline constexpr const char* kDrainVerb = "drain";
 
 /// Keys of the configuration, as the files and the command line say them now.
 struct ReloadResult {
+  /// What must not change now, for the sake of a client.
+  struct Refused {
+    std::string key;
+    std::string why;
+  };
   std::vector<std::string> changed;        ///< and in force
   std::vector<std::string> needs_restart;  ///< and in force only after that
+  std::vector<Refused> refused;            ///< not in force; a key may be in `changed` too
 };
 
 /// What can be done with named exports.
@@ -49,6 +55,7 @@ struct ExportEntry {
   std::string path;
   std::string access;                       ///< "rw" or "ro"
   std::string origin;                       ///< "config", "added" or "temporary"
+  bool hidden = false;                      ///< was added, and the configuration has its name
   std::optional<std::uint64_t> size_bytes;  ///< none: see error
   std::string error;                        ///< why nobody could open it now
   std::vector<std::string> opened_by;       ///< sessions

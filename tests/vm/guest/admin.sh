@@ -85,6 +85,28 @@ rm $config/client.toml.d/hb.toml
 [[ $(rnbd-client path list --json | grep -c '"reconnects": 0') == 1 ]] || vm_fail "a path was lost: $(rnbd-client path list)"
 reads "$fast"
 
+vm_step "reload gives no name that is open to another disk"
+printf '[[export]]\nname = "fast"\npath = "/dev/ram2"\n[[export]]\nname = "idle"\npath = "/dev/ram2"\n' > $config/server.toml.d/30-moved.toml
+pair_expect 11 'EBUSY: export: fast stays /dev/ram0, and is not /dev/ram2: blya has it open' rnbd-server reload
+{ rnbd-server reload --json || [[ $? == 11 ]]; } | tee /tmp/reloaded | as_promised reload
+grep -q '"reason": "fast stays' /tmp/reloaded || vm_fail "it does not say what it refuses: $(cat /tmp/reloaded)"
+rnbd-server export list | tee /tmp/exports
+grep -q '^fast *\/dev\/ram0 ' /tmp/exports || vm_fail "fast is another disk"
+grep -q '^idle *\/dev\/ram2 ' /tmp/exports || vm_fail "what could change has not"
+rm $config/server.toml.d/30-moved.toml
+[[ $(rnbd-server reload) == "changed: export" ]] || vm_fail "idle is still there"
+
+vm_step "what is added and hidden by the configuration is kept"
+rnbd-server export add shy path=/dev/ram2
+printf '[[export]]\nname = "shy"\npath = "/dev/ram1"\n' > $config/server.toml.d/30-shy.toml
+rnbd-server reload
+rnbd-server export list | grep -q '^shy .*added (hidden)' || vm_fail "$(rnbd-server export list)"
+rnbd-server export list --json | as_promised export-list
+rm $config/server.toml.d/30-shy.toml
+rnbd-server reload
+rnbd-server export list | grep -q '^shy *\/dev\/ram2 .* added ' || vm_fail "$(rnbd-server export list)"
+rnbd-server export remove shy
+
 vm_step "a device that is closed by force is opened again by its client"
 rnbd-server session close blya fast
 is_open_again() { reads "$fast" 2> /dev/null && state_is "$fast" open; }
@@ -99,6 +121,7 @@ vm_wait_until 20 is_closed || vm_fail "$(rnbd-client list)"
 ! reads "$extra" 2> /dev/null || vm_fail "it can be read all the same"
 rnbd-client show "$extra" | grep '^last_error: '
 rnbd-client check "$extra" && vm_fail "check finds nothing"
+pair_expect 5 'EBUSY: extra is open, as another disk: blya has /dev/ram2' rnbd-server export add extra path=/dev/ram1
 rnbd-server export add extra path=/dev/ram2
 is_back() { state_is "$extra" open; }
 vm_wait_until 20 is_back || vm_fail "$(rnbd-client list)"
@@ -178,8 +201,9 @@ kill -KILL "$pid"
 vm_wait_until 60 another || vm_fail "with a wrong file: $(tail -n 5 "$RESULTS/client.log")"
 grep -q 'wrong.toml:1:1: unknown key' "$RESULTS/client.log" || vm_fail "it does not say that it left the file out"
 vm_wait_until 30 state_is "$node" open
+pair_expect 12 'wrong.toml:1:1: unknown key' rnbd-client reload
 rm $config/client.toml.d/wrong.toml
-[[ $(rnbd-client reload) == "changed: on_no_path" ]] || vm_fail "the file was not left out"
+[[ $(rnbd-client reload) == "nothing has changed" ]] || vm_fail "it has not kept what the daemon before it had"
 pair_end client "$client_pid"
 pair_start_client --config $config/client.toml
 vm_wait_until 60 mapped 1 || vm_fail "a stop has forgotten it: $(tail -n 5 "$RESULTS/client.log")"
