@@ -3,6 +3,7 @@
 #include "common/control/state_file.h"
 
 #include <cerrno>
+#include <fcntl.h>
 #include <filesystem>
 #include <fstream>
 #include <future>
@@ -135,6 +136,22 @@ TEST_F(State, OneDaemonHasItAtATime) {
   thread_.run([this] { state_.reset(); });
   StateFile next(context_, directory_.path().string(), "state.json");
   EXPECT_TRUE(thread_.run([&] { return next.load([](const Json&) {}); }));
+}
+
+TEST_F(State, WhatFailsBehindALaterOneEndsAsThatDoes) {
+  ASSERT_TRUE(load());
+  // Writing waits for a reader, and cannot be synchronised then; it is removed, and the next works.
+  ASSERT_EQ(::mkfifo((path_ + ".new").c_str(), 0600), 0);
+  std::promise<Status> first;
+  std::promise<Status> second;
+  thread_.run([&] {
+    state_->save({{"list", {1}}}, [&](Status status) { first.set_value(std::move(status)); });
+    state_->save({{"list", {1, 2}}}, [&](Status status) { second.set_value(std::move(status)); });
+  });
+  const UniqueFd reader(::open((path_ + ".new").c_str(), O_RDONLY | O_CLOEXEC));
+  EXPECT_TRUE(first.get_future().get()) << "what it wanted saved is saved";
+  EXPECT_TRUE(second.get_future().get());
+  EXPECT_EQ(load()->at("list"), Json({1, 2}));
 }
 
 TEST_F(State, WithoutADirectoryNothingIsRemembered) {

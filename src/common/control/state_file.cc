@@ -100,10 +100,17 @@ void StateFile::save(Json content, std::move_only_function<void(Status)> done) {
   ++saving_;
   writer_.run([path = path_, text = std::move(text)] { return replace_file(path, text); },
               [this, done = std::move(done)](Status saved) mutable {
-                --saving_;
-                if (!saved) log::error("{}", describe(saved.error()));
-                done(std::move(saved));
+                conclude(std::move(saved), std::move(done));
               });
+}
+
+void StateFile::conclude(Status saved, std::move_only_function<void(Status)> done) {
+  --saving_;
+  if (!saved) log::error("{}", describe(saved.error()));
+  overtaken_.push_back(std::move(done));
+  // What it was to change may be on the disk all the same when the last one has ended.
+  if (!saved && saving_ > 0) return;
+  for (auto& one : std::exchange(overtaken_, {})) one(saved);
 }
 
 }  // namespace rnbd::control

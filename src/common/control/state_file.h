@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "common/control/blocking_pool.h"
 #include "common/control/messages.h"
@@ -33,7 +34,8 @@ class StateFile {
   void load_later(Check check, std::move_only_function<void(const Result<Json>&)> done);
 
   /// Replaces it by `content`, an object, one after the other. `done`, on the control thread: it is
-  /// on the disk. Errors: load()'s; those of replace_file().
+  /// on the disk. One that fails while later ones are on their way ends as they do, since their
+  /// content has the change too. Errors: load()'s; those of replace_file().
   void save(Json content, std::move_only_function<void(Status)> done);
 
   /// Why nothing can be saved, if that is so.
@@ -50,12 +52,14 @@ class StateFile {
   static Loaded lock_and_read(const std::string& directory, const std::string& path,
                               const Check& check);
   Result<Json> take(Loaded loaded);
+  void conclude(Status saved, std::move_only_function<void(Status)> done);
 
   std::string directory_;
   std::string path_;
   UniqueFd lock_;
   Status usable_;
   std::size_t saving_ = 0;
+  std::vector<std::move_only_function<void(Status)>> overtaken_;  ///< failed; later ones decide
   BlockingPool writer_;
 };
 
