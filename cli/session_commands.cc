@@ -31,7 +31,8 @@ constexpr const char* kSessionWords =
     "                                    [max_reconnect_attempts=N]\n"
     "\n"
     "on_no_path is of all devices that the session has now. max_reconnect_attempts counts from a\n"
-    "path's next loss on: -1 means no end.";
+    "path's next loss on: -1 means no end. What was mapped with persist=yes comes back with what\n"
+    "is set, unless --temporary is given.";
 
 }  // namespace
 
@@ -58,6 +59,8 @@ void SessionCommands::add_session() {
   CLI::App& verb = program_.add_verb("session", "List sessions, and change what they do",
                                      [this] { return session(); });
   verb.add_option("words", session_words_, "What to do, see below")->type_name("WORD");
+  verb.add_flag("--temporary", temporary_,
+                "Of set: what comes back after a reboot is as it was before");
   program_.add_table_flags(verb);
   verb.footer(kSessionWords);
 }
@@ -89,8 +92,8 @@ Ended SessionCommands::session() {
   }
   if (action == "list") return usage_failure("session list takes no more words", kHint);
   if (session_words_.size() < 3) return usage_failure("set what of which session?", kHint);
-  const control::SetArgs args{session_words_[1],
-                              {session_words_.begin() + 2, session_words_.end()}};
+  const control::SetArgs args{
+      session_words_[1], {session_words_.begin() + 2, session_words_.end()}, temporary_};
   const auto result = program_.ask(control::kSetVerb, control::to_json(args));
   if (!result) return std::unexpected(result.error());
   return 0;

@@ -37,6 +37,7 @@ class SessionCommands {
 
   Program& program_;
   std::vector<std::string> session_words_;
+  bool temporary_ = false;
   std::vector<std::string> address_words_;
   std::string device_;
   std::string object_;

@@ -11,6 +11,7 @@
 #include "common/control/verbs.h"
 #include "common/countdown.h"
 #include "common/host_name.h"
+#include "common/limits.h"
 #include "common/log.h"
 
 namespace rnbd::client {
@@ -25,6 +26,19 @@ Error not_mapped(const std::string& node) {
 }
 
 Error being_replaced() { return {control::kBeingReplaced, "the daemon is being replaced"}; }
+
+/// What maps the device as it is, whatever has become of its session then.
+MapRequest whole_request(Device& device) {
+  MapRequest request = device.request();
+  const rtrs::SessionSettings& session = device.session().rtrs().settings();
+  request.paths = path_specs(session);
+  request.policy = session.policy;
+  request.hb_interval =
+      std::chrono::duration_cast<std::chrono::milliseconds>(session.heartbeat.interval);
+  request.hb_missed_max = session.heartbeat.missed_max;
+  request.max_reconnect_attempts = session.max_reconnect_attempts;
+  return request;
+}
 
 }  // namespace
 
@@ -79,6 +93,7 @@ void ControlPlane::serve(control::Commands& commands) {
 }
 
 void ControlPlane::map(const control::Json& args, control::Reply reply) {
+  if (Status may = may_begin(); !may) return reply(fail(may.error()));
   if (loading_) {
     deferred_.emplace_back(
         [this, args, reply = std::move(reply)]() mutable { map(args, std::move(reply)); });
@@ -103,9 +118,20 @@ void ControlPlane::map(const control::Json& args, control::Reply reply) {
   });
 }
 
+Status ControlPlane::may_begin() const {
+  if (on_handed_over_) return fail(being_replaced());
+  if (on_stopped_) return fail(ESHUTDOWN, "the daemon is stopping");
+  return {};
+}
+
 void ControlPlane::begin_map(const MapRequest& request, Mapped done, unsigned attempts) {
-  if (on_handed_over_) return done(fail(being_replaced()));
-  if (on_stopped_) return done(fail(ESHUTDOWN, "the daemon is stopping"));
+  if (Status may = may_begin(); !may) return done(fail(may.error()));
+  if (clearing_ > 0) {
+    behind_clearing_.emplace_back([this, request, attempts, done = std::move(done)]() mutable {
+      begin_map(request, std::move(done), attempts);
+    });
+    return;
+  }
   if (Status is_new = check_not_mapped(request); !is_new) return done(fail(is_new.error()));
   auto session = find_or_start_session(request);
   if (!session) return done(fail(session.error()));
@@ -114,22 +140,26 @@ void ControlPlane::begin_map(const MapRequest& request, Mapped done, unsigned at
                                               fmt::format("d{}", ++last_number_), request, slow_io_,
                                               events, events_));
   Device& device = *devices_.back();
-  device.map(
-      [this, &device, request, attempts, done = std::move(done)](Result<std::string> node) mutable {
-        const bool mapped = node.has_value();
-        if (!mapped && node.error().code == EAGAIN && attempts < kMapAttempts) {
-          log::warn("{}: {}; it is mapped anew", request.device_path, describe(node.error()));
-          // Behind the end of the device.
-          control_.post([this, request, attempts, done = std::move(done)]() mutable {
-            control_.post([this, request, attempts, done = std::move(done)]() mutable {
-              begin_map(request, std::move(done), attempts + 1);
-            });
-          });
-          return;
-        }
-        done(std::move(node));
-        if (mapped && on_stopped_) stop_device(device);  // too late to be of use
-      });
+  device.map([this, &device, attempts, done = std::move(done)](Result<std::string> node) mutable {
+    const bool mapped = node.has_value();
+    if (!mapped && node.error().code == EAGAIN && attempts < kMapAttempts) {
+      log::warn("{}: {}; it is mapped anew", device.request().device_path, describe(node.error()));
+      return map_anew(device, std::move(done), attempts + 1);
+    }
+    done(std::move(node));
+    if (mapped && on_stopped_) stop_device(device);  // too late to be of use
+  });
+}
+
+/// As it is to be now, and in a session like its own: that may end with it.
+void ControlPlane::map_anew(Device& device, Mapped done, unsigned attempts) {
+  const MapRequest request = whole_request(device);
+  // Behind the end of the device.
+  control_.post([this, request, attempts, done = std::move(done)]() mutable {
+    control_.post([this, request, attempts, done = std::move(done)]() mutable {
+      begin_map(request, std::move(done), attempts);
+    });
+  });
 }
 
 Status ControlPlane::check_not_mapped(const MapRequest& request) const {
@@ -163,8 +193,9 @@ Result<RnbdSession*> ControlPlane::find_or_start_session(const MapRequest& reque
   }
   std::vector<rtrs::PathSpec> paths;
   paths.reserve(request.paths.size());
-  for (const PathSpec& path : request.paths)
+  for (const PathSpec& path : request.paths) {
     paths.push_back(make_path(path, request.port, random_));
+  }
   const std::string memory = fmt::format("m{}", ++last_number_);
   sessions_.push_back(std::make_unique<RnbdSession>(
       fabric_, control_, workers_,
@@ -190,14 +221,16 @@ Device* ControlPlane::find_device(const std::string& node) const {
 
 void ControlPlane::unmap(const control::Json& args, control::Reply reply) {
   if (on_handed_over_) return reply(fail(being_replaced()));
-  if (loading_) {
+  const auto request = control::read_unmap_args(args);
+  if (!request) return reply(fail(request.error()));
+  Device* const device = find_device(request->device);
+  if (device == nullptr && loading_) {
+    if (Status may = may_begin(); !may) return reply(fail(may.error()));
+    // It may be one that shall come back.
     deferred_.emplace_back(
         [this, args, reply = std::move(reply)]() mutable { unmap(args, std::move(reply)); });
     return;
   }
-  const auto request = control::read_unmap_args(args);
-  if (!request) return reply(fail(request.error()));
-  Device* const device = find_device(request->device);
   if (device == nullptr) {
     if (forget_waiting(request->device, reply)) return;
     return reply(fail(not_mapped(request->device)));
@@ -248,28 +281,39 @@ void ControlPlane::set(const control::Json& args, control::Reply reply) {
   if (!all && find_session(wanted->session) == nullptr) {
     return reply(fail(ENOENT, fmt::format("there is no session {}", wanted->session)));
   }
+  std::vector<std::string> changed;
   for (const auto& session : sessions_) {
     if (!all && session->name() != wanted->session) continue;
-    rtrs::ClientSession& rtrs = session->rtrs();
-    if (change->policy) rtrs.set_policy(*change->policy);
-    if (change->max_reconnect_attempts) {
-      rtrs.set_max_reconnect_attempts(*change->max_reconnect_attempts);
-    }
-    if (!change->fail_after) continue;
-    for (const auto& device : devices_) {
-      if (&device->session() == session.get()) device->set_fail_after(*change->fail_after);
-    }
+    change_session(*session, *change);
+    changed.push_back(session->name());
   }
-  reply(control::Json::object());
+  if (wanted->temporary) return reply(control::Json::object());
+  remember_change(std::move(changed), wanted->words, std::move(reply));
+}
+
+void ControlPlane::change_session(RnbdSession& session, const SessionWords& change) {
+  rtrs::ClientSession& rtrs = session.rtrs();
+  if (change.policy) rtrs.set_policy(*change.policy);
+  if (change.max_reconnect_attempts) {
+    rtrs.set_max_reconnect_attempts(*change.max_reconnect_attempts);
+  }
+  if (!change.fail_after) return;
+  for (const auto& device : devices_) {
+    if (&device->session() == &session) device->set_fail_after(*change.fail_after);
+  }
 }
 
 void ControlPlane::discover(const control::Json& args, control::Reply reply) {
-  if (on_handed_over_) return reply(fail(being_replaced()));
-  if (on_stopped_) return reply(fail(ESHUTDOWN, "the daemon is stopping"));
+  if (Status may = may_begin(); !may) return reply(fail(may.error()));
   const auto words = control::read_map_args(args);
   if (!words) return reply(fail(words.error()));
   const auto wanted = parse_address_words(*words);
   if (!wanted) return reply(fail(wanted.error()));
+  if (discoveries_.size() + wanted->paths.size() > limits::kMaxDiscoveries) {
+    return reply(fail(EBUSY, fmt::format("{} addresses are being looked at already\n"
+                                         "ask again when that has ended",
+                                         discoveries_.size())));
+  }
   const auto entries = std::make_shared<std::vector<control::Json>>(wanted->paths.size());
   const Countdown one_done(wanted->paths.size(),
                            [entries, reply = std::make_shared<control::Reply>(std::move(reply))] {
@@ -337,6 +381,10 @@ void ControlPlane::path(const control::Json& args, control::Reply reply) {
   if (session == nullptr) {
     return reply(fail(ENOENT, fmt::format("there is no session {}", wanted->session)));
   }
+  if (wanted->action == "policy") {
+    const control::SetArgs same{wanted->session, {"mpath_policy=" + wanted->path}};
+    return set(control::to_json(same), std::move(reply));
+  }
   change_path(*session, *wanted, random_, std::move(reply));
 }
 
@@ -386,6 +434,7 @@ void ControlPlane::stop(Executor::Task done) {
   on_stopped_ = std::move(done);
   for (const auto& device : devices_) stop_device(*device);
   stop_patience_ = control_.call_after(kStopPatience, [this] { force_all(); });
+  let_waiting_go();
   control_.post([this] { finish_stopping(); });
 }
 

@@ -77,6 +77,7 @@ class ControlPlane final : private Device::Events {
   void stats(control::Reply reply);
   void remap(const control::Json& args, control::Reply reply);
   void set(const control::Json& args, control::Reply reply);
+  void change_session(RnbdSession& session, const SessionWords& change);
   void discover(const control::Json& args, control::Reply reply);
   [[nodiscard]] control::Json snapshot() const;
   using Counted = std::move_only_function<void(std::vector<control::DeviceStats>)>;
@@ -89,6 +90,9 @@ class ControlPlane final : private Device::Events {
   using Mapped = std::move_only_function<void(Result<std::string>)>;
   /// `attempts`: how often the kernel has taken it and not read all of its sockets.
   void begin_map(const MapRequest& request, Mapped done, unsigned attempts = 0);
+  void map_anew(Device& device, Mapped done, unsigned attempts);
+  /// Errors: kBeingReplaced, ESHUTDOWN.
+  [[nodiscard]] Status may_begin() const;
 
   /// A mapping that shall come back.
   struct Restoring {
@@ -107,6 +111,7 @@ class ControlPlane final : private Device::Events {
   void on_restored(const std::string& session, const std::string& device_path,
                    const Result<std::string>& node);
   void restore_again(Restoring& one, const Error& why);
+  void stop_restoring(const std::string& session, const std::string& device_path);
   [[nodiscard]] Device* find_mapped(const std::string& session,
                                     const std::string& device_path) const;
   [[nodiscard]] Status can_remember() const;
@@ -115,12 +120,17 @@ class ControlPlane final : private Device::Events {
   control::Reply forget_mapping(const std::string& session, const std::string& device_path,
                                 control::Reply reply);
   bool forget_waiting(const std::string& name, control::Reply& reply);
+  void on_loaded();
+  void remember_change(std::vector<std::string> sessions, std::vector<std::string> words,
+                       control::Reply reply);
   [[nodiscard]] control::Json list_waiting() const;
 
   void resume_session(std::vector<LeftDevice> devices, UniqueFd memory);
   Status resume_device(RnbdSession& session, LeftDevice& left);
   void give_up(LeftDevice& device, const Error& why);
   void clear_away(LeftDevice& device);
+  void on_cleared(const Status& gone);
+  void let_waiting_go();
   rtrs::SessionCore::MakeMemory kept_memory(const std::string& name);
   void drain_all(unsigned looks);
   void finish_handing_over();
@@ -150,6 +160,10 @@ class ControlPlane final : private Device::Events {
   control::StateFile* state_ = nullptr;
   bool loading_ = false;                  ///< what state_ holds is not known yet
   std::vector<Executor::Task> deferred_;  ///< commands that have to know
+  /// What was done meanwhile to the mappings it may hold; true if it holds another one then.
+  std::vector<std::function<bool()>> amendments_;
+  std::size_t clearing_ = 0;                     ///< leftovers that the kernel still has, perhaps
+  std::vector<Executor::Task> behind_clearing_;  ///< mappings that could be taken for one
   PersistentMappings persistent_;
   std::vector<std::unique_ptr<Restoring>> restoring_;
   unsigned last_number_ = 0;  ///< in the names of what is kept

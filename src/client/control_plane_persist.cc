@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "client/control_plane.h"
+#include "client/path_control.h"
 #include "common/control/verbs.h"
 #include "common/host_name.h"
 #include "common/log.h"
@@ -16,6 +17,12 @@ namespace {
 
 constexpr std::chrono::seconds kFirstPause{1};
 constexpr std::chrono::seconds kLongestPause{15};
+
+Error not_understood(const PersistentMapping& mapping, const Error& why) {
+  return {why.code, fmt::format("what is remembered of it is not understood, and kept: {}; map it "
+                                "as it shall be, or forget it: unmap {}",
+                                why.message, mapping.name())};
+}
 
 }  // namespace
 
@@ -31,10 +38,17 @@ void ControlPlane::remember_in(control::StateFile& state) {
         } else if (!content->is_null()) {
           persistent_ = std::move(*read);
         }
-        loading_ = false;
-        restore_all();
-        for (Executor::Task& waiting : std::exchange(deferred_, {})) waiting();
+        on_loaded();
       });
+}
+
+void ControlPlane::on_loaded() {
+  loading_ = false;
+  bool amended = false;
+  for (const auto& amend : std::exchange(amendments_, {})) amended |= amend();
+  if (amended) state_->save(persistent_.to_json(), [](const Status&) {});
+  restore_all();
+  for (Executor::Task& waiting : std::exchange(deferred_, {})) waiting();
 }
 
 void ControlPlane::restore_all() {
@@ -66,12 +80,9 @@ void ControlPlane::try_to_restore(Restoring& one) {
   one.asks_for_node = !says_node && !mapping.node.empty() && !one.node_is_taken;
   if (one.asks_for_node) words.push_back("device=" + mapping.node);
   const auto request = parse_map_words(words, host_name(), defaults_);
-  if (!request) {
-    log::error("{} cannot be mapped again: {}", mapping.name(), request.error().message);
-    one.last_error = request.error().message;
-    return;
-  }
   ++one.attempts;
+  // A later version's words, perhaps. They stay in the file, and may be replaced by another map.
+  if (!request) return restore_again(one, not_understood(mapping, request.error()));
   begin_map(*request,
             [this, session = one.session, device_path = one.device_path](
                 const Result<std::string>& node) { on_restored(session, device_path, node); });
@@ -114,6 +125,12 @@ void ControlPlane::restore_again(Restoring& one, const Error& why) {
   try_later(one, one.pause);
 }
 
+void ControlPlane::stop_restoring(const std::string& session, const std::string& device_path) {
+  std::erase_if(restoring_, [&](const auto& one) {
+    return one->session == session && one->device_path == device_path;
+  });
+}
+
 Device* ControlPlane::find_mapped(const std::string& session,
                                   const std::string& device_path) const {
   const auto found = std::ranges::find_if(devices_, [&](const auto& device) {
@@ -130,22 +147,16 @@ Status ControlPlane::can_remember() const {
 
 void ControlPlane::remember(const std::vector<std::string>& words, const MapRequest& request,
                             const std::string& node, control::Reply reply) {
-  std::vector<PathSpec> paths;
-  std::uint16_t port = kDefaultPort;
-  for (const auto& path : find_session(request.session_name)->rtrs().paths()) {
-    const rtrs::Route& route = path->spec().route;
-    paths.push_back({route.source.text, route.destination.text});
-    port = route.destination.port;
-  }
-  persistent_.put(make_persistent(words, request, paths, port, node));
+  const auto paths = path_specs(find_session(request.session_name)->rtrs().settings());
+  persistent_.put(make_persistent(words, request, paths, node));
+  stop_restoring(request.session_name, request.device_path);
   state_->save(persistent_.to_json(),
                [this, session = request.session_name, device_path = request.device_path, node,
                 reply = std::move(reply)](const Status& saved) mutable {
                  if (saved) return reply(control::map_result(node));
                  persistent_.erase(session, device_path);
-                 std::erase_if(restoring_, [&](const auto& one) {
-                   return one->session == session && one->device_path == device_path;
-                 });
+                 // Some of what failed may have reached the file.
+                 state_->save(persistent_.to_json(), [](const Status&) {});
                  // By what it is: its node may be another's by now.
                  if (Device* const device = find_mapped(session, device_path)) {
                    device->unmap(true, [](const Status&) {});
@@ -157,10 +168,14 @@ void ControlPlane::remember(const std::vector<std::string>& words, const MapRequ
 /// Answers when it is forgotten for good, and once more than the session has let it go.
 control::Reply ControlPlane::forget_mapping(const std::string& session,
                                             const std::string& device_path, control::Reply reply) {
+  if (loading_) {
+    // The file may lie on a disk that waits for this very command.
+    amendments_.emplace_back(
+        [this, session, device_path] { return persistent_.erase(session, device_path); });
+    return reply;
+  }
   if (!persistent_.erase(session, device_path)) return reply;
-  std::erase_if(restoring_, [&](const auto& one) {
-    return one->session == session && one->device_path == device_path;
-  });
+  stop_restoring(session, device_path);
   struct Both {
     control::Reply reply;
     Status saved;
@@ -178,6 +193,25 @@ control::Reply ControlPlane::forget_mapping(const std::string& session,
     both->one_done();
   });
   return control::Reply([both](const control::Outcome&) { both->one_done(); });
+}
+
+/// Answers when what the sessions are now is what will come back.
+void ControlPlane::remember_change(std::vector<std::string> sessions,
+                                   std::vector<std::string> words, control::Reply reply) {
+  auto amend = [this, sessions = std::move(sessions), words = std::move(words)] {
+    bool amended = false;
+    for (const std::string& session : sessions) amended |= persistent_.change(session, words);
+    return amended;
+  };
+  if (loading_) {
+    amendments_.emplace_back(std::move(amend));
+    return reply(control::Json::object());
+  }
+  if (!amend()) return reply(control::Json::object());
+  state_->save(persistent_.to_json(), [reply = std::move(reply)](const Status& saved) mutable {
+    if (saved) return reply(control::Json::object());
+    reply(fail(saved.error().code, "done, but not remembered: " + saved.error().message));
+  });
 }
 
 bool ControlPlane::forget_waiting(const std::string& name, control::Reply& reply) {

@@ -3,6 +3,7 @@
 // them to the one that comes next.
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 #include <fmt/format.h>
 #include <sys/stat.h>
@@ -114,15 +115,30 @@ void ControlPlane::give_up(LeftDevice& device, const Error& why) {
 }
 
 void ControlPlane::clear_away(LeftDevice& device) {
-  keeper_.forget(device.name);
   for (std::size_t i = 0; i < device.file.queues(); ++i) {
     keeper_.forget(socket_name(device.name, i));
   }
   device.sockets.clear();
+  ++clearing_;
   nbd_.detach_leftover(device.record.index, backend_of(device.record.request),
-                       [](const Status& gone) {
-                         if (!gone) log::warn("a device stays behind: {}", describe(gone.error()));
+                       [this, name = device.name](const Status& gone) {
+                         // Not before: a process after this one has to know of it.
+                         keeper_.forget(name);
+                         on_cleared(gone);
                        });
+}
+
+/// What is mapped before the last one has gone has the same name, perhaps, and would go with it.
+void ControlPlane::on_cleared(const Status& gone) {
+  if (!gone) log::warn("a device stays behind: {}", describe(gone.error()));
+  if (--clearing_ > 0) return;
+  for (Executor::Task& waiting : std::exchange(behind_clearing_, {})) waiting();
+}
+
+/// Who waits to begin something is told that nothing begins any more.
+void ControlPlane::let_waiting_go() {
+  for (Executor::Task& waiting : std::exchange(behind_clearing_, {})) waiting();
+  for (Executor::Task& waiting : std::exchange(deferred_, {})) waiting();
 }
 
 void ControlPlane::upgrade(const control::Json& args, control::Reply reply) {
@@ -146,13 +162,14 @@ void ControlPlane::hand_over(Executor::Task done) {
   if (on_handed_over_ || on_stopped_) return;
   on_handed_over_ = std::move(done);
   hand_over_patience_ = control_.call_after(kHandOverPatience, [this] { finish_handing_over(); });
+  let_waiting_go();
   drain_all(kLooks);
 }
 
 /// `looks`: how often to look whether what has begun has come to an end. What has not by then is
 /// left as it is.
 void ControlPlane::drain_all(unsigned looks) {
-  const bool saving = state_ != nullptr && state_->busy();
+  const bool saving = state_ != nullptr && (state_->busy() || !amendments_.empty());
   const auto changing = static_cast<std::size_t>(
       std::ranges::count_if(devices_, [](const auto& one) { return is_changing(*one); }));
   if (looks > 0 && (saving || changing > 0)) {

@@ -130,7 +130,8 @@ DeviceRecord from_json(const Json& json) {
   MapRequest& request = record.request;
   request.session_name = session.name;
   for (const rtrs::PathSpec& path : session.paths) {
-    request.paths.push_back({path.route.source.text, path.route.destination.text});
+    const rtrs::Route& route = path.route;
+    request.paths.push_back({route.source.text, route.destination.text, route.destination.port});
   }
   request.port = session.paths.front().route.destination.port;
   if (json.contains("fail_after_s")) {

@@ -89,6 +89,7 @@ Status check_name(std::string_view name) {
 struct Words {
   MapRequest request;
   std::string server;  ///< an address, or empty
+  std::vector<std::uint16_t> ports;
 };
 
 Status set_session(std::string_view value, Words& words) {
@@ -125,9 +126,30 @@ Status add_paths(std::string_view value, Words& words) {
 }
 
 Status set_port(std::string_view value, Words& words) {
-  const auto port = parse_number<std::uint16_t>(value);
-  if (!port || *port == 0) return fail(EINVAL, "must be a port, 1 to 65535");
-  words.request.port = *port;
+  words.ports.clear();
+  for (;;) {
+    const auto comma = value.find(',');
+    const auto port = parse_number<std::uint16_t>(value.substr(0, comma));
+    if (!port || *port == 0) {
+      return fail(EINVAL, "must be a port, 1 to 65535, or one for each path");
+    }
+    words.ports.push_back(*port);
+    if (comma == std::string_view::npos) break;
+    value.remove_prefix(comma + 1);
+  }
+  words.request.port = words.ports.front();
+  return {};
+}
+
+/// Once all paths are known.
+Status give_ports(Words& words) {
+  auto& paths = words.request.paths;
+  if (words.ports.size() <= 1) return {};
+  if (words.ports.size() != paths.size()) {
+    return fail(EINVAL, fmt::format("dest_port= has {} ports, and there are {} paths",
+                                    words.ports.size(), paths.size()));
+  }
+  for (std::size_t i = 0; i < paths.size(); ++i) paths[i].port = words.ports[i];
   return {};
 }
 
@@ -287,7 +309,7 @@ Status complete(Words& words, std::string_view hostname) {
     return fail(EINVAL, "device_path= is missing: the server's name of the device");
   }
   if (words.server.empty()) {
-    if (!request.session_name.empty()) return {};
+    if (!request.session_name.empty()) return give_ports(words);
     return fail(EINVAL, request.paths.empty() ? "server=ip:ADDR is missing, or sessname= and path="
                                               : "path= needs sessname=, the name of the session");
   }
@@ -298,7 +320,7 @@ Status complete(Words& words, std::string_view hostname) {
     request.session_name = derived_session_name(hostname, words.server, request.port);
   }
   request.paths.push_back({{}, words.server});
-  return {};
+  return give_ports(words);
 }
 
 /// Dots, colons and whatever else a session's name may not have become dashes.
@@ -349,6 +371,7 @@ Result<AddressWords> parse_address_words(std::span<const std::string> words) {
   if (auto seen = read_words(words, kAddressKeys, read); !seen) return fail(seen.error());
   if (!read.server.empty()) read.request.paths.push_back({{}, read.server});
   if (read.request.paths.empty()) return fail(EINVAL, "server=ip:ADDR is missing, or path=");
+  if (Status given = give_ports(read); !given) return fail(given.error());
   return AddressWords{std::move(read.request.paths), read.request.port};
 }
 

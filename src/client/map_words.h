@@ -5,7 +5,7 @@
 //   server=ip:ADDR|gid:GID              one path to ADDR, session name derived unless given
 //   sessname=NAME                       session; without path= or server= one that exists already
 //   path=DST | SRC@DST | SRC,DST        up to six; repeatable, or a list: SRC@DST,SRC@DST
-//   dest_port=1..65535                  port of every DST, 1234
+//   dest_port=1..65535                  port of every DST, 1234; N,N… one for each in their order
 //   device_path=NAME                    the server's name of the device; the only one always needed
 //   access_mode=ro|rw|migration         rw
 //   input_mode=mq|rq                    a queue for each CPU (mq), or one (rq)
@@ -53,6 +53,7 @@ enum class InputMode : std::uint8_t {
 struct PathSpec {
   std::string source;  ///< empty: the kernel chooses
   std::string destination;
+  std::uint16_t port = 0;  ///< 0: that of the mapping
 
   bool operator==(const PathSpec&) const = default;
 };

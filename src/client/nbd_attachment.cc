@@ -143,7 +143,11 @@ Status resize_device(std::uint32_t index, std::uint64_t size_bytes, const std::s
 }
 
 Status detach_leftover(std::optional<std::uint32_t> index, const std::string& backend) {
-  if (index) return detach_device_by_force(*index);
+  if (index) {
+    // Its node may be somebody else's by now.
+    const bool is_left = NbdSysfs(*index).backend().value_or("") == backend;
+    return is_left ? detach_device_by_force(*index) : Status{};
+  }
   auto netlink = NbdNetlink::open();
   if (!netlink) return fail(netlink.error());
   const auto devices = netlink->status();

@@ -30,8 +30,8 @@ Status detach_device_by_force(std::uint32_t index);
 /// Gives a connected device another size. Errors: EINVAL (not connected, or another backend).
 Status resize_device(std::uint32_t index, std::uint64_t size_bytes, const std::string& backend);
 
-/// Disconnects what a process that is gone had connected: the device `index`, or, of an attach that
-/// was cut short, any with this backend. No error if there is none.
+/// Disconnects what a process that is gone had connected with this backend: the device `index`, or,
+/// of an attach that was cut short, any. No error if there is none. This process has none yet.
 Status detach_leftover(std::optional<std::uint32_t> index, const std::string& backend);
 
 }  // namespace rnbd::client

@@ -36,8 +36,9 @@ class NbdDriver {
   virtual void resize(std::uint32_t index, std::uint64_t size_bytes, std::string backend,
                       std::move_only_function<void(Status)> done) = 0;
 
-  /// Disconnects what a process that is gone had connected: the device `index`, or, of an attach
-  /// that was cut short, any with this backend. No error if there is none.
+  /// Disconnects what a process that is gone had connected with this backend: the device `index`,
+  /// or, of an attach that was cut short, any; so nothing is attached before `done`. No error if
+  /// there is none.
   virtual void detach_leftover(std::optional<std::uint32_t> index, std::string backend,
                                std::move_only_function<void(Status)> done) = 0;
 };

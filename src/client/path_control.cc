@@ -72,13 +72,6 @@ Status may_lose(const rtrs::ClientSession& session, const PathKeeper& path, bool
                                  path.connected() ? "last path that is connected" : "only path"));
 }
 
-void set_policy(RnbdSession& session, const control::PathArgs& args, control::Reply reply) {
-  const auto policy = parse_policy(args.path);
-  if (!policy) return reply(fail(policy.error()));
-  session.rtrs().set_policy(*policy);
-  reply(control::Json::object());
-}
-
 void add_path(RnbdSession& session, const PathSpec& words, std::uint16_t port,
               const RandomSource& random, control::Reply reply) {
   rtrs::ClientSession& rtrs = session.rtrs();
@@ -108,8 +101,19 @@ std::move_only_function<void(Status)> answer(control::Reply reply) {
 
 rtrs::PathSpec make_path(const PathSpec& words, std::uint16_t port, const RandomSource& random) {
   return {.route = {.source = {.text = words.source, .port = 0},
-                    .destination = {.text = words.destination, .port = port}},
+                    .destination = {.text = words.destination,
+                                    .port = words.port == 0 ? port : words.port}},
           .uuid = random_value<rtrs::Uuid>(random)};
+}
+
+std::vector<PathSpec> path_specs(const rtrs::SessionSettings& session) {
+  std::vector<PathSpec> specs;
+  specs.reserve(session.paths.size());
+  for (const rtrs::PathSpec& path : session.paths) {
+    const rtrs::Route& route = path.route;
+    specs.push_back({route.source.text, route.destination.text, route.destination.port});
+  }
+  return specs;
 }
 
 std::vector<control::PathEntry> path_entries(RnbdSession& session) {
@@ -163,7 +167,6 @@ std::optional<control::Json> path_event(const RnbdSession& session, const PathKe
 
 void change_path(RnbdSession& session, const control::PathArgs& args, const RandomSource& random,
                  control::Reply reply) {
-  if (args.action == "policy") return set_policy(session, args, std::move(reply));
   const auto words = parse_path(args.path);
   if (!words) return reply(fail(words.error()));
   if (args.action == "add") {

@@ -23,8 +23,11 @@ std::string text_of(const rtrs::Route& route);
 /// A reply for whoever waits for a status.
 std::move_only_function<void(Status)> answer(control::Reply reply);
 
-/// A path under a name of its own.
+/// A path under a name of its own; `port`: if it does not say another.
 rtrs::PathSpec make_path(const PathSpec& words, std::uint16_t port, const RandomSource& random);
+
+/// The session's paths as words would say them, each with its port.
+std::vector<PathSpec> path_specs(const rtrs::SessionSettings& session);
 
 /// What can be told of the session's paths.
 std::vector<control::PathEntry> path_entries(RnbdSession& session);

@@ -2,25 +2,47 @@
 #include "client/persistent_mappings.h"
 
 #include <algorithm>
+#include <functional>
 #include <stdexcept>
 #include <utility>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 namespace rnbd::client {
 namespace {
 
+bool is_of(std::string_view word, std::string_view key) {
+  return word.starts_with(key) && word.substr(key.size()).starts_with('=');
+}
+
 bool says(std::span<const std::string> words, std::string_view key) {
-  return std::ranges::any_of(words, [&](std::string_view word) {
-    return word.starts_with(key) && word.substr(key.size()).starts_with('=');
-  });
+  return std::ranges::any_of(words, [&](std::string_view word) { return is_of(word, key); });
+}
+
+/// One for all, or one for each.
+std::string ports_word(std::span<const PathSpec> paths) {
+  std::vector<std::uint16_t> ports;
+  for (const PathSpec& path : paths) ports.push_back(path.port);
+  if (std::ranges::adjacent_find(ports, std::ranges::not_equal_to()) == ports.end()) {
+    ports.resize(1);
+  }
+  return fmt::format("dest_port={}", fmt::join(ports, ","));
+}
+
+/// In place of what they say of the same; false if they say it already.
+bool say(std::vector<std::string>& words, const std::string& word) {
+  if (std::ranges::find(words, word) != words.end()) return false;
+  const std::string_view key = std::string_view(word).substr(0, word.find('='));
+  std::erase_if(words, [&](std::string_view one) { return is_of(one, key); });
+  words.push_back(word);
+  return true;
 }
 
 }  // namespace
 
 PersistentMapping make_persistent(std::span<const std::string> words, const MapRequest& request,
-                                  std::span<const PathSpec> paths, std::uint16_t port,
-                                  std::string node) {
+                                  std::span<const PathSpec> paths, std::string node) {
   PersistentMapping made{.session = request.session_name,
                          .device_path = request.device_path,
                          .words = {},
@@ -31,12 +53,14 @@ PersistentMapping make_persistent(std::span<const std::string> words, const MapR
   // This host may be called otherwise when it starts again.
   if (!says(words, "sessname")) made.words.push_back("sessname=" + request.session_name);
   if (says(words, "server") || says(words, "path")) return made;
-  for (const PathSpec& path : paths.first(std::min(paths.size(), kMaxPaths))) {
+  paths = paths.first(std::min(paths.size(), kMaxPaths));
+  for (const PathSpec& path : paths) {
     made.words.push_back(path.source.empty()
                              ? fmt::format("path={}", path.destination)
                              : fmt::format("path={}@{}", path.source, path.destination));
   }
-  if (!says(words, "dest_port")) made.words.push_back(fmt::format("dest_port={}", port));
+  // Of a session that was there a port that is said means nothing.
+  if (!paths.empty()) say(made.words, ports_word(paths));
   return made;
 }
 
@@ -88,6 +112,15 @@ void PersistentMappings::put(PersistentMapping mapping) {
   } else {
     all_.push_back(std::move(mapping));
   }
+}
+
+bool PersistentMappings::change(std::string_view session, std::span<const std::string> words) {
+  bool changed = false;
+  for (PersistentMapping& one : all_) {
+    if (one.session != session) continue;
+    for (const std::string& word : words) changed |= say(one.words, word);
+  }
+  return changed;
 }
 
 bool PersistentMappings::erase(std::string_view session, std::string_view device_path) {

@@ -25,10 +25,9 @@ struct PersistentMapping {
 
 /// What `words`, which have been understood as `request`, mean once nothing else is left of them:
 /// the session's name, and the ways to it, if they do not say those themselves. `paths`: the
-/// session's.
+/// session's, each with its port.
 PersistentMapping make_persistent(std::span<const std::string> words, const MapRequest& request,
-                                  std::span<const PathSpec> paths, std::uint16_t port,
-                                  std::string node);
+                                  std::span<const PathSpec> paths, std::string node);
 
 class PersistentMappings {
  public:
@@ -43,6 +42,9 @@ class PersistentMappings {
 
   /// Adds one, or replaces that of the same session and device.
   void put(PersistentMapping mapping);
+  /// Has all of the session say `words` in place of what they say of the same. False if that is
+  /// what they did.
+  bool change(std::string_view session, std::span<const std::string> words);
   /// False if there is none.
   bool erase(std::string_view session, std::string_view device_path);
 

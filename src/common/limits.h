@@ -31,6 +31,7 @@ inline constexpr std::uint32_t kMaxSessions = 256;           ///< of a server
 inline constexpr std::uint32_t kMaxDevicesPerSession = 256;  ///< open at one time
 inline constexpr std::size_t kMaxServerPaths = 128;          ///< of a session, ended ones included
 inline constexpr std::size_t kMaxClientPaths = 16;           ///< of a session
+inline constexpr std::size_t kMaxDiscoveries = 12;     ///< at once; each has a session's memory
 inline constexpr std::uint32_t kSignalInterval = 32;   ///< one send in so many asks to be told
 inline constexpr std::uint32_t kReceiveHeadroom = 64;  ///< receives beyond the queue depth
 inline constexpr std::uint32_t kMaxSendQueue = (1U << 16) - 1;  ///< completions count modulo 2^16

@@ -68,6 +68,8 @@ TEST_F(Sessions, AreToldWhatToDo) {
   answer("set", Json::object());
   EXPECT_EQ(client({"session", "set", "all", "on_no_path=fail-after:5"}).exit, 0);
   EXPECT_EQ(asked().dump(), R"({"words":["on_no_path=fail-after:5"],"session":"all"})");
+  EXPECT_EQ(client({"session", "set", "all", "on_no_path=queue", "--temporary"}).exit, 0);
+  EXPECT_EQ(asked().dump(), R"({"words":["on_no_path=queue"],"session":"all","temporary":true})");
   answer("set", fail(ENOENT, "there is no session blyo"));
   EXPECT_EQ(client({"session", "set", "blyo", "mpath_policy=rr"}).exit, 4);
   EXPECT_EQ(client({"session", "set", "blya"}).exit, 2);

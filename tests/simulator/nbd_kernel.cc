@@ -145,7 +145,8 @@ void NbdKernel::detach_leftover(std::optional<std::uint32_t> index, std::string 
                                 std::move_only_function<void(Status)> done) {
   std::vector<std::uint32_t> gone;
   for (const auto& [number, device] : devices_) {
-    if (index ? *index == number : device->config().backend == backend) gone.push_back(number);
+    const bool asked_for = !index || *index == number;
+    if (asked_for && device->config().backend == backend) gone.push_back(number);
   }
   for (const std::uint32_t number : gone) remove(number);
   answer(std::move(done), Status{});

@@ -243,6 +243,23 @@ TEST(MapWords, RefusesPortsThatAreNone) {
   EXPECT_EQ(parse({"server=ip:1.1.1.1", "device_path=x", "dest_port=1"})->port, 1);
 }
 
+TEST(MapWords, GiveEachPathItsPort) {
+  EXPECT_THAT(paths_of({"dest_port=1234,1235", "path=ip:10.0.0.1", "path=ip:10.1.0.1"}),
+              ElementsAre(PathSpec{"", "ip:10.0.0.1", 1234}, PathSpec{"", "ip:10.1.0.1", 1235}));
+  EXPECT_EQ(error_of({"sessname=blya", "device_path=x", "path=ip:10.0.0.1", "dest_port=1,2"}),
+            "dest_port= has 2 ports, and there are 1 paths");
+  EXPECT_EQ(error_of_word("dest_port=1,2"), "dest_port= has 2 ports, and there are 1 paths");
+  for (const char* const ports : {"1,", ",1", "1,,2", "1,0", "1;2"}) {
+    EXPECT_THAT(error_of_word(std::string("dest_port=") + ports), HasSubstr("must be a port"))
+        << ports;
+  }
+  const std::vector<std::string> address = {"path=ip:10.0.0.1", "path=ip:10.1.0.1",
+                                            "dest_port=7,8"};
+  const auto read = parse_address_words(address);
+  ASSERT_TRUE(read) << describe(read.error());
+  EXPECT_EQ(read->paths.at(1).port, 8);
+}
+
 TEST(MapWords, RefusesNodesThatAreNone) {
   for (const char* node :
        {"nbd0", "/dev/nbd", "/dev/nbd0p1", "/dev/nbd-1", "/dev/nbd1048576", "/dev/sda", ""}) {

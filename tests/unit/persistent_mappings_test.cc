@@ -15,13 +15,17 @@ namespace {
 using testing::ElementsAre;
 using Words = std::vector<std::string>;
 
-const std::vector<PathSpec> kPaths = {{"", "ip:10.0.0.1"}, {"ip:10.1.0.2", "ip:10.1.0.1"}};
+/// To those ports.
+std::vector<PathSpec> paths(std::uint16_t first, std::uint16_t second) {
+  return {{"", "ip:10.0.0.1", first}, {"ip:10.1.0.2", "ip:10.1.0.1", second}};
+}
 
-PersistentMapping remembered(const Words& words, std::uint16_t port = 1234) {
+PersistentMapping remembered(const Words& words,
+                             const std::vector<PathSpec>& ways = paths(1234, 1234)) {
   const auto request = parse_map_words(words, "host");
   EXPECT_TRUE(request) << request.error().message;
   EXPECT_TRUE(request->persist);
-  return make_persistent(words, *request, kPaths, port, "/dev/nbd3");
+  return make_persistent(words, *request, ways, "/dev/nbd3");
 }
 
 TEST(PersistentMappings, NameTheirSessionThoughTheHostMayBeCalledOtherwise) {
@@ -38,11 +42,37 @@ TEST(PersistentMappings, NameTheirSessionThoughTheHostMayBeCalledOtherwise) {
 }
 
 TEST(PersistentMappings, KnowTheWayIfTheirSessionIsGone) {
-  const auto made = remembered({"sessname=blya", "device_path=vol2", "persist=yes"}, 4321);
+  // The port that was said meant nothing: the session was there.
+  const auto made = remembered({"sessname=blya", "device_path=vol2", "dest_port=9", "persist=yes"},
+                               paths(4321, 4321));
   const auto again = parse_map_words(made.words, "host");
   ASSERT_TRUE(again) << again.error().message;
-  EXPECT_EQ(again->paths, kPaths);
+  EXPECT_EQ(again->paths, paths(0, 0));
   EXPECT_EQ(again->port, 4321);
+}
+
+TEST(PersistentMappings, KnowThePortOfEachWay) {
+  const auto made =
+      remembered({"sessname=blya", "device_path=vol2", "persist=yes"}, paths(1234, 4321));
+  const auto again = parse_map_words(made.words, "host");
+  ASSERT_TRUE(again) << again.error().message;
+  EXPECT_EQ(again->paths, paths(1234, 4321));
+}
+
+TEST(PersistentMappings, FollowTheirSession) {
+  PersistentMappings all;
+  all.put({"blya", "vol1", {"a=b", "on_no_path=queue", "device_path=on_no_path=x"}, ""});
+  all.put({"blya", "vol2", {}, ""});
+  all.put({"blub", "vol1", {}, ""});
+  const Words words = {"on_no_path=fail-after:5", "mpath_policy=rr"};
+  EXPECT_TRUE(all.change("blya", words));
+  EXPECT_THAT(
+      all.find("blya", "vol1")->words,
+      ElementsAre("a=b", "device_path=on_no_path=x", "on_no_path=fail-after:5", "mpath_policy=rr"));
+  EXPECT_EQ(all.find("blya", "vol2")->words, words);
+  EXPECT_TRUE(all.find("blub", "vol1")->words.empty());
+  EXPECT_FALSE(all.change("blya", words)) << "they say so already";
+  EXPECT_FALSE(all.change("nobody", words));
 }
 
 TEST(PersistentMappings, KeepTheWayThatWasSaid) {

@@ -16,6 +16,7 @@
 #include <sys/uio.h>
 #include <sys/wait.h>
 
+#include "client/nbd_attachment.h"
 #include "vm/attached_nbd.h"
 
 namespace rnbd::client {
@@ -289,6 +290,16 @@ TEST_F(NbdKernel, DisconnectFreesTheDeviceAndItsIndex) {
   const Status again = netlink_->disconnect(index);
   EXPECT_TRUE(again);
   EXPECT_TRUE(netlink_->disconnect(index)) << "nothing to do is no error";
+}
+
+TEST_F(NbdKernel, WhatWasLeftIsClearedUnlessItIsSomebodyElses) {
+  attach();
+  EXPECT_TRUE(detach_leftover(index_, "rnbd:other/vol1"));
+  EXPECT_TRUE(detach_leftover({}, "rnbd:other/vol1"));
+  EXPECT_TRUE(sysfs_->connected());
+  EXPECT_TRUE(detach_leftover(index_, "rnbd test disk"));
+  EXPECT_TRUE(eventually([&] { return !sysfs_->connected(); }));
+  EXPECT_TRUE(detach_leftover(index_, "rnbd test disk")) << "nothing to do is no error";
 }
 
 TEST_F(NbdKernel, ClosingAnswersWhoWaitsAndDisconnectDoesNotHang) {

@@ -110,6 +110,7 @@ Json remap_args(const std::string& device) { return {{"device", device}}; }
 Json to_json(const SetArgs& args) {
   Json json = map_args(args.words);
   json["session"] = args.session;
+  if (args.temporary) json["temporary"] = true;
   return json;
 }
 
@@ -274,6 +275,7 @@ Result<SetArgs> read_set_args(const Json& args) {
   auto words = read_map_args(args);
   if (!words) return fail(words.error());
   read.words = std::move(*words);
+  if (Status flag = read_flag(args, "temporary", read.temporary); !flag) return fail(flag.error());
   return read;
 }
 

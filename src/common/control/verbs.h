@@ -19,7 +19,8 @@
 //   revalidate server {"device":"/dev/vg/vol1"}, or all     as list: a ResizedEntry each
 //   events  both     {"daemon":"…","after":17}, or nothing  EventLog (event_log.h)
 //   remap   client   {"device":"/dev/nbd0"}                 {}
-//   set     client   {"session":"blya","words":["…",…]}     {}
+//   set     client   {"session":"blya","words":["…",…],     {}
+//                     "temporary":false}
 //   discover client  {"words":["server=ip:…",…]}            {"schema_version":1,"servers":[{…},…]}
 //
 // A device of `list` has the fields of DeviceEntry, in that order, and `paths`, an array: a
@@ -153,6 +154,7 @@ struct EventsSeen {
 struct SetArgs {
   std::string session;  ///< "all": each
   std::vector<std::string> words;
+  bool temporary = false;  ///< mappings that persist come back as they were before
 };
 
 /// What one address of a server has said.
