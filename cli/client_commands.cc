@@ -23,6 +23,7 @@
 #include "cli/tab.h"
 #include "cli/udev_names.h"
 #include "cli/views.h"
+#include "client/config_file.h"
 #include "common/control/sockets.h"
 #include "common/control/verbs.h"
 #include "common/metrics_address.h"
@@ -61,7 +62,8 @@ class ClientCommands {
 
   explicit ClientCommands(const RunDaemon& run_daemon)
       : run_daemon_(run_daemon),
-        program_("rnbd-client", "Maps block devices of RNBD servers", control::kClientSocket),
+        program_("rnbd-client", "Maps block devices of RNBD servers", control::kClientSocket,
+                 client::kConfigFile),
         session_commands_(program_) {
     add_map();
     add_unmap();

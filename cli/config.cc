@@ -40,6 +40,27 @@ std::string tables_text(const ConfigSetting& setting) {
 
 }  // namespace
 
+ConfiguredControl configured_control(const std::string& file) {
+  ConfiguredControl found;
+  auto files = config_files(file);
+  if (!files) {
+    found.trouble = files.error().message;
+    files = std::vector{file};
+  }
+  for (const std::string& one : *files) {
+    const auto table = read_config(one);
+    if (!table && table.error().code != ENOENT) found.trouble = table.error().message;
+    if (!table) continue;
+    for (const ConfigItem& item : *table) {
+      if (item.key != "control") continue;
+      const auto path = text_of(item);
+      if (path && !path->empty()) found.path = *path;
+      if (!path) found.trouble = path.error().message;
+    }
+  }
+  return found;
+}
+
 std::unexpected<control::Failure> config_failure(Error error) {
   return std::unexpected(control::Failure{std::move(error), control::ExitCode::ConfigInvalid, {}});
 }

@@ -29,6 +29,16 @@ struct ConfigVerb {
       show;
 };
 
+/// On which socket a daemon takes commands that reads these files.
+struct ConfiguredControl {
+  std::optional<std::string> path;  ///< none: on its usual one
+  std::string trouble;              ///< why what is found here may not be all; mostly empty
+};
+
+/// `control` of `file` and its drop-ins, whatever else they say. What cannot be read or understood
+/// is left out: the daemon may run with what was there before.
+ConfiguredControl configured_control(const std::string& file);
+
 /// Exit code 12.
 std::unexpected<control::Failure> config_failure(Error error);
 

@@ -84,12 +84,18 @@ Ended print_result(const std::string& text) {
   return 0;
 }
 
-Program::Program(std::string name, const std::string& description, std::string default_socket)
-    : name_(std::move(name)), default_socket_(std::move(default_socket)), app_(description, name_) {
+Program::Program(std::string name, const std::string& description, std::string default_socket,
+                 std::string config_file)
+    : name_(std::move(name)),
+      default_socket_(std::move(default_socket)),
+      config_file_(std::move(config_file)),
+      app_(description, name_) {
   // What CLI11 does not know is left to check_all_understood(), which can name the nearest.
   app_.require_subcommand(0, 1)->allow_extras()->fallthrough();
   app_.set_version_flag("--version", fmt::format("{} {}", name_, RNBD_VERSION));
-  app_.add_option("--control", control_, "The daemon's control socket [" + default_socket_ + "]")
+  app_.add_option("--control", control_,
+                  fmt::format("The daemon's control socket [control of {}, or {}]", config_file_,
+                              default_socket_))
       ->type_name("PATH");
   app_.footer(exit_codes_text());
 }
@@ -244,18 +250,30 @@ control::Outcome Program::ask(const std::string& verb, control::Json args) {
   }
 }
 
+std::expected<control::Client, control::Failure> Program::connect() {
+  if (control_) return control::Client::connect({name_, *control_, default_socket_});
+  if (!configured_) configured_ = configured_control(config_file_);
+  const std::string usual = configured_->path.value_or(default_socket_);
+  auto client = control::Client::connect(
+      {name_, usual, usual, configured_->path ? config_file_ : std::string()});
+  if (!client && client.error().exit == control::ExitCode::NoDaemon &&
+      !configured_->trouble.empty()) {
+    client.error().hint = fmt::format("another socket may be configured, but {}; or {}",
+                                      configured_->trouble, client.error().hint);
+  }
+  return client;
+}
+
 control::Outcome Program::ask_once(const control::Request& request,
                                    std::chrono::milliseconds timeout) {
-  auto client =
-      control::Client::connect({name_, control_.value_or(default_socket_), default_socket_});
+  auto client = connect();
   if (!client) return std::unexpected(std::move(client.error()));
   Progress progress(name_, request.verb, progress_);
   return client->call(request, timeout, [&progress] { progress.show(); });
 }
 
 control::Outcome Program::peek(const std::string& verb, const control::Json& args) {
-  auto client =
-      control::Client::connect({name_, control_.value_or(default_socket_), default_socket_});
+  auto client = connect();
   if (!client) return std::unexpected(std::move(client.error()));
   return client->call({verb, args}, std::chrono::seconds(1));
 }

@@ -18,6 +18,7 @@
 #include "cli/list.h"
 #include "cli/reference.h"
 #include "cli/table.h"
+#include "common/control/client.h"
 #include "common/control/messages.h"
 
 namespace rnbd::cli {
@@ -27,8 +28,10 @@ using Ended = std::expected<int, control::Failure>;
 
 class Program {
  public:
-  /// `name` is the program's and its systemd unit's.
-  Program(std::string name, const std::string& description, std::string default_socket);
+  /// `name` is the program's and its systemd unit's. Without --control its daemon is asked where
+  /// `config_file`, the unit's, says, and on `default_socket` if that does not.
+  Program(std::string name, const std::string& description, std::string default_socket,
+          std::string config_file);
 
   /// A verb that does `action` once the command line is understood. Add its options to what comes
   /// back; positional arguments go there too and are checked by `action`, not required.
@@ -109,11 +112,14 @@ class Program {
   void add_style_flags(CLI::App& verb);
   [[nodiscard]] TableStyle style() const;
   control::Outcome ask_stats();
+  std::expected<control::Client, control::Failure> connect();
   control::Outcome ask_once(const control::Request& request, std::chrono::milliseconds timeout);
   std::expected<void, control::Failure> check_all_understood(const CLI::App* verb) const;
 
   std::string name_;
   std::string default_socket_;
+  std::string config_file_;
+  std::optional<ConfiguredControl> configured_;  ///< once somebody has to know
   CLI::App app_;
   std::map<const CLI::App*, std::function<Ended()>> actions_;
   std::optional<std::string> control_;

@@ -157,7 +157,7 @@ class ServerCommands {
   explicit ServerCommands(const RunDaemon& run_daemon)
       : run_daemon_(run_daemon),
         program_("rnbd-server", "Exports block devices and files over RDMA, as RNBD",
-                 control::kServerSocket) {
+                 control::kServerSocket, kConfigFile) {
     add_daemon();
     program_.add_list(ListKind::Server);
     add_session();

@@ -19,8 +19,9 @@ constexpr std::chrono::milliseconds kLongestPoll = std::chrono::seconds(1);
 
 std::string how_to_start(const DaemonAddress& daemon) {
   if (daemon.path == daemon.default_socket) {
-    return fmt::format("start it: systemctl start {0}, or in the foreground: {0} daemon",
-                       daemon.program);
+    const std::string& file = daemon.config_file;
+    return fmt::format("start it: systemctl start {0}, or in the foreground: {0} daemon{1}",
+                       daemon.program, file.empty() ? "" : " --config " + file);
   }
   return fmt::format("start it: {} daemon --control {}", daemon.program, daemon.path);
 }

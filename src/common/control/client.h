@@ -19,6 +19,7 @@ struct DaemonAddress {
   std::string program;         ///< "rnbd-client", also the name of its systemd unit
   std::string path;            ///< of the control socket
   std::string default_socket;  ///< what the unit listens on
+  std::string config_file;     ///< that says so; empty: none has to
 };
 
 class Client {
