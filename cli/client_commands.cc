@@ -69,7 +69,7 @@ class ClientCommands {
     add_unmap();
     program_.add_list(ListKind::Client);
     add_views();
-    program_.add_stats();
+    program_.add_stats(ListKind::Client);
     add_apply();
     add_resize();
     add_path();

@@ -194,7 +194,18 @@ Result<std::string> resized_table(const Json& result, const TableStyle& style) {
 }
 
 Result<std::string> paths_table(const Json& result, const TableStyle& style) {
-  return table_of(result.at("paths"), {kPathFields.begin(), kPathFields.end()}, style);
+  std::vector<Field> fields(kPathFields.begin(), kPathFields.end());
+  Field reset{"RESET", "seconds", as_age, Align::Right, false};
+  Json paths = result.at("paths");
+  for (Json& path : paths) {
+    const auto since_reset = path.find("since_reset");
+    if (since_reset == path.end() || !since_reset->is_object()) continue;
+    // Their counts since then, in place of all.
+    reset.usual = true;
+    path.update(Json(*since_reset));
+  }
+  fields.push_back(reset);
+  return table_of(paths, fields, style);
 }
 
 Result<std::string> servers_table(const Json& result, const TableStyle& style) {

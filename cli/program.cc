@@ -15,10 +15,11 @@
 #include <fmt/format.h>
 
 #include "cli/events.h"
+#include "cli/fields.h"
 #include "cli/output.h"
 #include "cli/progress.h"
 #include "cli/stats.h"
-#include "common/control/client.h"
+#include "cli/views.h"
 #include "common/control/verbs.h"
 #include "common/words.h"
 
@@ -64,6 +65,8 @@ std::vector<std::string> option_names(const CLI::App& app) {
   }
   return names;
 }
+
+control::Json no_paths() { return {{"paths", control::Json::array()}}; }
 
 std::string suggestion(const std::string& word, const std::vector<std::string>& names) {
   const std::vector<std::string_view> views(names.begin(), names.end());
@@ -149,10 +152,22 @@ Ended Program::config() {
   return print_result(text);
 }
 
-void Program::add_stats() {
+void Program::add_stats(ListKind kind) {
+  stats_kind_ = kind;
+  const bool client = kind == ListKind::Client;
   CLI::App& stats = add_verb(control::kStatsVerb,
                              "Count what has been done with each device, and how long it took",
                              [this] { return this->stats(); });
+  stats
+      .add_option("object", stats_object_,
+                  client ? "/dev/nbdN, SESSION/DEVICE, the server's name of a device or SESSION; "
+                           "with --reset a path too; all if left out"
+                         : "The disk, SESSION/DEVICE, the client's name of a device or SESSION; "
+                           "all if left out")
+      ->type_name("OBJECT");
+  stats.add_flag("--reset", reset_,
+                 "Show what comes from now on, and print nothing; JSON keeps the whole counts "
+                 "too, and metrics only them");
   add_table_flags(stats);
   CLI::App& top = add_verb("top", "Show what is being done, again and again, busiest device first",
                            [this] { return this->top(); });
@@ -308,7 +323,45 @@ control::Outcome Program::ask_stats() {
   return ask_checked(control::kStatsVerb, control::Json::object(), control::check_list_result);
 }
 
-Ended Program::stats() { return print_answer(ask_stats(), stats_table); }
+Ended Program::stats() {
+  if (reset_) return reset_stats();
+  auto answer = ask_stats();
+  if (answer && !stats_object_.empty()) {
+    const auto parts = parts_of(*answer, no_paths(), stats_object_);
+    if (!parts) return std::unexpected(control::to_failure(parts.error()));
+    answer = control::list_result(parts->at("devices"));
+  }
+  return print_answer(answer, stats_table);
+}
+
+Ended Program::reset_stats() {
+  const auto which = what_to_reset();
+  if (!which) return std::unexpected(which.error());
+  const auto result = ask(control::kResetVerb, control::to_json(*which));
+  if (!result) return std::unexpected(result.error());
+  return 0;
+}
+
+std::expected<control::ResetArgs, control::Failure> Program::what_to_reset() {
+  if (stats_object_.empty()) return control::ResetArgs{.everything = true};
+  const auto counted = ask_stats();
+  if (!counted) return std::unexpected(counted.error());
+  control::Outcome paths = no_paths();
+  if (stats_kind_ == ListKind::Client) {
+    paths = ask_checked(control::kPathsVerb, control::Json::object(), control::check_paths_result);
+  }
+  if (!paths) return std::unexpected(paths.error());
+  const auto parts = parts_of(*counted, *paths, stats_object_);
+  if (!parts) return std::unexpected(control::to_failure(parts.error()));
+  control::ResetArgs which;
+  for (const control::Json& one : parts->at("devices")) {
+    which.devices.push_back({text_of(one, "session"), text_of(one, "mapping_path")});
+  }
+  for (const control::Json& one : parts->at("paths")) {
+    which.paths.push_back({text_of(one, "session"), text_of(one, "path")});
+  }
+  return which;
+}
 
 Ended Program::top() {
   constexpr const char* kClearScreen = "\x1b[H\x1b[J";

@@ -20,6 +20,7 @@
 #include "cli/table.h"
 #include "common/control/client.h"
 #include "common/control/messages.h"
+#include "common/control/stats_reset.h"
 
 namespace rnbd::cli {
 
@@ -44,8 +45,8 @@ class Program {
   /// `config validate|show [FILE] [--json]`.
   void add_config(ConfigVerb config);
 
-  /// `stats [--json] [--noheaders]`, `top [--interval SECONDS] [-n COUNT]`.
-  void add_stats();
+  /// `stats [OBJECT] [--reset] [--json] [--noheaders]`, `top [--interval SECONDS] [-n COUNT]`.
+  void add_stats(ListKind kind);
 
   /// `events [--json] [--now] [-n COUNT]`.
   void add_events();
@@ -105,6 +106,7 @@ class Program {
   Ended list(ListKind kind);
   Ended config();
   Ended stats();
+  Ended reset_stats();
   Ended top();
   Ended events();
   Ended print_events(const control::Json& answer, std::uint64_t& told);
@@ -112,6 +114,7 @@ class Program {
   void add_style_flags(CLI::App& verb);
   [[nodiscard]] TableStyle style() const;
   control::Outcome ask_stats();
+  std::expected<control::ResetArgs, control::Failure> what_to_reset();
   std::expected<control::Client, control::Failure> connect();
   control::Outcome ask_once(const control::Request& request, std::chrono::milliseconds timeout);
   std::expected<void, control::Failure> check_all_understood(const CLI::App* verb) const;
@@ -132,6 +135,9 @@ class Program {
   std::function<std::string()> progress_;
   ConfigVerb config_;
   std::vector<std::string> config_words_;
+  ListKind stats_kind_ = ListKind::Client;
+  std::string stats_object_;
+  bool reset_ = false;
   double interval_ = 1;
   std::uint64_t rounds_ = 0;
 };

@@ -161,7 +161,7 @@ class ServerCommands {
     add_daemon();
     program_.add_list(ListKind::Server);
     add_session();
-    program_.add_stats();
+    program_.add_stats(ListKind::Server);
     add_revalidate();
     program_.add_events();
     program_.add_doctor(examine);

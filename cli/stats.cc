@@ -17,6 +17,8 @@ namespace {
 
 using control::Json;
 
+constexpr const char* kSinceReset = "since_reset";
+
 const Json& member(const Json& object, const char* name) {
   static const Json nothing;
   const auto found = object.is_object() ? object.find(name) : object.end();
@@ -27,6 +29,14 @@ std::uint64_t number(const Json& object, const char* name) {
   const Json& value = member(object, name);
   return value.is_number_unsigned() ? value.get<std::uint64_t>() : 0;
 }
+
+/// What a device has counted, or since somebody has reset that.
+const Json& counted(const Json& entry) {
+  const Json& since_reset = member(entry, kSinceReset);
+  return since_reset.is_object() ? since_reset : entry;
+}
+
+bool is_reset(const Json& entry) { return &counted(entry) != &entry; }
 
 std::string text(const Json& object, const char* name) {
   const Json& value = member(object, name);
@@ -158,13 +168,14 @@ Rates rates_of(const Json& before, const Json& now, const std::vector<std::strin
   return rates;
 }
 
-std::vector<std::string> stats_row(const Json& entry, const std::vector<std::string>& stages) {
+std::vector<std::string> stats_row(const Json& device, const std::vector<std::string>& stages) {
+  const Json& entry = counted(device);
   const Latency read = latency_of(member(entry, "read_latency"));
   const Latency write = latency_of(member(entry, "write_latency"));
   std::vector<std::string> row = {
-      text(entry, "device"),
-      text(entry, "session"),
-      text(entry, "mapping_path"),
+      text(device, "device"),
+      text(device, "session"),
+      text(device, "mapping_path"),
       std::to_string(number(entry, "reads")),
       human_size(number(entry, "read_bytes")),
       below(read, 50),
@@ -177,6 +188,7 @@ std::vector<std::string> stats_row(const Json& entry, const std::vector<std::str
   };
   for (const std::string& stage : stages) row.push_back(below(stage_of(entry, stage), 99));
   row.push_back(std::to_string(number(entry, "errors")));
+  row.push_back(is_reset(device) ? human_age(number(entry, "seconds")) : std::string());
   return row;
 }
 
@@ -200,6 +212,8 @@ Result<std::string> stats_table(const Json& result, const TableStyle& style) {
     columns.push_back({title_of(stage, " P99"), Align::Right});
   }
   columns.push_back({"ERRORS", Align::Right});
+  const bool any_reset = std::ranges::any_of(result.at("devices"), is_reset);
+  columns.push_back({"RESET", Align::Right, any_reset});
   Table table(std::move(columns));
   for (const Json& entry : result.at("devices")) table.add_row(stats_row(entry, stages));
   return table.render(style);

@@ -11,7 +11,8 @@
 namespace rnbd::cli {
 
 /// `result` as verbs.h describes it. Of latencies the half and 99 % are below what is shown, a
-/// power of two of a microsecond.
+/// power of two of a microsecond. Of what was reset the counts since then are shown, and how long
+/// that has been.
 Result<std::string> stats_table(const control::Json& result, const TableStyle& style);
 
 /// What has been done in the `seconds` between two answers, busiest device first: rates, mean

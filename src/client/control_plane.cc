@@ -66,6 +66,9 @@ void ControlPlane::serve(control::Commands& commands) {
   });
   commands.handle(control::kStatsVerb,
                   [this](const control::Json&, control::Reply reply) { stats(std::move(reply)); });
+  commands.handle(control::kResetVerb, [this](const control::Json& args, control::Reply reply) {
+    reset(args, std::move(reply));
+  });
   commands.handle(control::kResizeVerb, [this](const control::Json& args, control::Reply reply) {
     resize(args, std::move(reply));
   });

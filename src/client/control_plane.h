@@ -22,6 +22,7 @@
 #include "common/control/event_log.h"
 #include "common/control/server.h"
 #include "common/control/state_file.h"
+#include "common/control/stats_reset.h"
 #include "common/control_context.h"
 #include "transport/fabric.h"
 
@@ -75,6 +76,8 @@ class ControlPlane final : private Device::Events {
   void unmap(const control::Json& args, control::Reply reply);
   void resize(const control::Json& args, control::Reply reply);
   void stats(control::Reply reply);
+  void reset(const control::Json& args, control::Reply reply);
+  Status reset_paths(const control::ResetArgs& which);
   void remap(const control::Json& args, control::Reply reply);
   void set(const control::Json& args, control::Reply reply);
   void change_session(RnbdSession& session, const SessionWords& change);
@@ -167,6 +170,7 @@ class ControlPlane final : private Device::Events {
   PersistentMappings persistent_;
   std::vector<std::unique_ptr<Restoring>> restoring_;
   unsigned last_number_ = 0;  ///< in the names of what is kept
+  control::StatsMarks marks_;
   control::EventLog events_;
   std::vector<std::unique_ptr<RnbdSession>> sessions_;
   std::vector<std::unique_ptr<RnbdSession>> ending_;

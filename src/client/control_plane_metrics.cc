@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // ControlPlane: what it counts, for commands and for metrics.
+#include <cerrno>
 #include <memory>
 #include <utility>
 
@@ -37,7 +38,8 @@ void ControlPlane::count(Counted done) {
     devices.push_back(device.get());
     entries->push_back({.device = device->node(),
                         .session = device->request().session_name,
-                        .mapping_path = device->request().device_path});
+                        .mapping_path = device->request().device_path,
+                        .life = device->name()});
   }
   const Countdown one_done(devices.size() + 1,
                            [entries, done = std::make_shared<Counted>(std::move(done))] {
@@ -53,12 +55,35 @@ void ControlPlane::count(Counted done) {
 }
 
 void ControlPlane::stats(control::Reply reply) {
-  count([reply = std::make_shared<control::Reply>(std::move(reply))](
+  count([this, reply = std::make_shared<control::Reply>(std::move(reply))](
             const std::vector<control::DeviceStats>& entries) {
-    control::Json list = control::Json::array();
-    for (const control::DeviceStats& entry : entries) list.push_back(control::to_json(entry));
-    (*reply)(control::list_result(std::move(list)));
+    (*reply)(control::list_result(marks_.list(entries, Clock::now())));
   });
+}
+
+void ControlPlane::reset(const control::Json& args, control::Reply reply) {
+  const auto which = control::read_reset_args(args);
+  if (!which) return reply(fail(which.error()));
+  count([this, which = *which, reply = std::make_shared<control::Reply>(std::move(reply))](
+            const std::vector<control::DeviceStats>& entries) {
+    Status done = marks_.set(entries, which, Clock::now());
+    if (done) done = reset_paths(which);
+    if (!done) return (*reply)(fail(done.error()));
+    (*reply)(control::Json::object());
+  });
+}
+
+Status ControlPlane::reset_paths(const control::ResetArgs& which) {
+  for (const auto& session : sessions_) {
+    if (!which.everything) break;
+    for (const auto& path : session->rtrs().paths()) session->mark(*path);
+  }
+  for (const control::SessionPart& wanted : which.paths) {
+    RnbdSession* const session = find_session(wanted.session);
+    if (session == nullptr) return fail(ENOENT, "there is no session " + wanted.session);
+    if (Status done = reset_path(*session, wanted.name); !done) return done;
+  }
+  return {};
 }
 
 void ControlPlane::observe(std::move_only_function<void(Observation)> done) {

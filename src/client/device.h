@@ -79,6 +79,8 @@ class Device final : public SessionDevice, private BlockQueueEvents {
   /// What its queues have counted since they were made; nothing before and behind their lives.
   void count(std::move_only_function<void(const BlockQueueCounters&)> done);
 
+  /// Under which it is kept: no other device of this daemon had it before.
+  [[nodiscard]] const std::string& name() const { return name_; }
   [[nodiscard]] DeviceState state() const { return state_; }
   /// The kernel is giving it another size just now, and may wait for its requests.
   [[nodiscard]] bool telling_kernel() const { return telling_kernel_; }

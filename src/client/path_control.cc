@@ -40,6 +40,15 @@ std::uint64_t seconds_since(TimePoint then) {
   return static_cast<std::uint64_t>(passed.count());
 }
 
+std::optional<control::PathSinceReset> since_reset(const RnbdSession& session,
+                                                   const PathKeeper& path) {
+  const RnbdSession::PathMark* const mark = session.mark_of(path);
+  if (mark == nullptr) return {};
+  return control::PathSinceReset{.seconds = seconds_since(mark->at),
+                                 .failovers = path.stats().failovers - mark->failovers,
+                                 .reconnects = path.reconnects() - mark->reconnects};
+}
+
 Result<PathSpec> parse_path(const std::string& text) {
   auto paths = parse_paths(text);
   if (!paths) return fail(paths.error());
@@ -132,7 +141,8 @@ std::vector<control::PathEntry> path_entries(RnbdSession& session) {
                        .failovers = path->stats().failovers,
                        .reconnects = path->reconnects(),
                        .failed_attempts = path->failed_attempts(),
-                       .last_error = path->last_error()});
+                       .last_error = path->last_error(),
+                       .since_reset = since_reset(session, *path)});
   }
   return entries;
 }
@@ -163,6 +173,15 @@ std::optional<control::Json> path_event(const RnbdSession& session, const PathKe
       {"session", session.name()}, {"path", text_of(path.spec().route)}, {"state", state}};
   if (state == "lost" || state == "disconnected") event["reason"] = path.last_error();
   return event;
+}
+
+Status reset_path(RnbdSession& session, const std::string& path) {
+  const auto words = parse_path(path);
+  if (!words) return fail(words.error());
+  const auto found = find_path(session.rtrs(), *words);
+  if (!found) return fail(found.error());
+  session.mark(**found);
+  return {};
 }
 
 void change_path(RnbdSession& session, const control::PathArgs& args, const RandomSource& random,

@@ -40,9 +40,12 @@ void list_paths(RnbdSession& session, control::Json& entries);
 std::optional<control::Json> path_event(const RnbdSession& session, const rtrs::PathKeeper& path,
                                         std::string& told);
 
-/// Does it, and replies when it is done. Errors: EINVAL (words), ENOENT (no such path), EEXIST,
-/// ENOSPC, EBUSY (the last path that is connected goes with `force` only), and what came of an
-/// attempt to connect.
+/// Has its counters shown from now on. Errors: EINVAL (words), ENOENT (no such path).
+Status reset_path(RnbdSession& session, const std::string& path);
+
+/// Does what is asked for with one path, and replies when it is done. Errors: EINVAL (words),
+/// ENOENT (no such path), EEXIST, ENOSPC, EBUSY (the last path that is connected goes with `force`
+/// only), and what came of an attempt to connect.
 void change_path(RnbdSession& session, const control::PathArgs& args, const RandomSource& random,
                  control::Reply reply);
 

@@ -109,6 +109,7 @@ void RnbdSession::on_session_down(const Error& error, bool will_retry) {
 
 void RnbdSession::on_path_state(const rtrs::PathKeeper& path) {
   path_changes_[path.index()] = Clock::now();
+  if (path.ending()) path_marks_.erase(path.index());
   const std::string& to = path.spec().route.destination.text;
   const log::About about(name());
   if (path.connected() && !path.ending()) {
@@ -134,6 +135,16 @@ void RnbdSession::on_settings_changed() {
 
 void RnbdSession::on_server_changed() {
   for (SessionDevice* device : devices_) device->on_server_changed();
+}
+
+void RnbdSession::mark(const rtrs::PathKeeper& path) {
+  path_marks_[path.index()] = {
+      .at = Clock::now(), .failovers = path.stats().failovers, .reconnects = path.reconnects()};
+}
+
+const RnbdSession::PathMark* RnbdSession::mark_of(const rtrs::PathKeeper& path) const {
+  const auto found = path_marks_.find(path.index());
+  return found == path_marks_.end() ? nullptr : &found->second;
 }
 
 TimePoint RnbdSession::since(const rtrs::PathKeeper& path) const {

@@ -77,6 +77,16 @@ class RnbdSession final : private rtrs::SessionEvents {
   }
 
   [[nodiscard]] rtrs::ClientSession& rtrs() { return session_; }
+  /// What a path had counted when somebody asked for it to be shown from then on.
+  struct PathMark {
+    TimePoint at;
+    std::uint64_t failovers = 0;
+    std::uint64_t reconnects = 0;
+  };
+  void mark(const rtrs::PathKeeper& path);
+  /// Null if nobody has.
+  [[nodiscard]] const PathMark* mark_of(const rtrs::PathKeeper& path) const;
+
   /// Since when a path has been in its state.
   [[nodiscard]] TimePoint since(const rtrs::PathKeeper& path) const;
   /// Under which the session's buffers are kept.
@@ -104,6 +114,7 @@ class RnbdSession final : private rtrs::SessionEvents {
   std::map<std::size_t, TimePoint> path_changes_;     ///< by a path's number
   std::map<std::size_t, std::string> paths_told_;     ///< the state in a path's last event
   std::map<std::size_t, std::string> failures_told_;  ///< in the log, since a path was connected
+  std::map<std::size_t, PathMark> path_marks_;
   std::set<std::uint32_t> open_ids_;   ///< at the server, in this life of the session
   std::set<std::uint32_t> stale_ids_;  ///< in the last one
   std::vector<std::move_only_function<void(Status)>> waiting_;

@@ -41,6 +41,13 @@ struct LatencyHistogram {
     return *this;
   }
 
+  /// `then`: what it was before.
+  LatencyHistogram& operator-=(const LatencyHistogram& then) {
+    for (std::size_t i = 0; i < kBuckets; ++i) buckets[i] -= then.buckets[i];
+    sum_ns -= then.sum_ns;
+    return *this;
+  }
+
   [[nodiscard]] std::uint64_t count() const {
     std::uint64_t sum = 0;
     for (const std::uint64_t one : buckets) sum += one;
@@ -66,6 +73,12 @@ struct IoLatencies {
     read += more.read;
     write += more.write;
     other += more.other;
+    return *this;
+  }
+  IoLatencies& operator-=(const IoLatencies& then) {
+    read -= then.read;
+    write -= then.write;
+    other -= then.other;
     return *this;
   }
 };

@@ -95,6 +95,9 @@ void ControlPlane::serve(control::Commands& commands) {
   });
   commands.handle(control::kStatsVerb,
                   [this](const control::Json&, control::Reply reply) { stats(std::move(reply)); });
+  commands.handle(control::kResetVerb, [this](const control::Json& args, control::Reply reply) {
+    reset(args, std::move(reply));
+  });
   events_.serve(commands);
   commands.handle(control::kRevalidateVerb,
                   [this](const control::Json& args, control::Reply reply) {

@@ -15,6 +15,7 @@
 #include "common/control/event_log.h"
 #include "common/control/server.h"
 #include "common/control/state_file.h"
+#include "common/control/stats_reset.h"
 #include "common/control_context.h"
 #include "server/exports.h"
 #include "server/metrics.h"
@@ -60,6 +61,7 @@ class ControlPlane final : private rtrs::ServerSessionEvents {
   [[nodiscard]] control::Json sessions() const;
   void session(const control::Json& args, control::Reply reply);
   void stats(control::Reply reply);
+  void reset(const control::Json& args, control::Reply reply);
   [[nodiscard]] control::Json snapshot() const;
   void tell_device(const Export& entry, ExportState state);
   void tell_session(const rtrs::ServerSession& session, const char* state);
@@ -97,6 +99,7 @@ class ControlPlane final : private rtrs::ServerSessionEvents {
 
   ControlContext& control_;
   std::vector<StoreWorker> workers_;
+  control::StatsMarks marks_;
   control::EventLog events_;
   Exports exports_;
   const Duration slow_io_;

@@ -5,6 +5,8 @@
 #include <memory>
 #include <utility>
 
+#include <fmt/format.h>
+
 #include "common/control/verbs.h"
 #include "common/countdown.h"
 #include "server/control_plane.h"
@@ -20,7 +22,10 @@ control::DeviceStats no_stats(const Export& entry) {
   return {.device = entry.device_path,
           .session = entry.session_name,
           .mapping_path = entry.mapping_path,
-          .stages = {{"server", {}}, {"disk", {}}}};
+          .stages = {{"server", {}}, {"disk", {}}},
+          // An id is used again.
+          .life = fmt::format("{}/{}/{}", entry.session, entry.device_id,
+                              entry.since.time_since_epoch().count())};
 }
 
 void add_to(control::DeviceStats& stats, const DeviceCount& part) {
@@ -65,11 +70,21 @@ void ControlPlane::count(Counted done) {
 }
 
 void ControlPlane::stats(control::Reply reply) {
-  count([reply = std::make_shared<control::Reply>(std::move(reply))](
+  count([this, reply = std::make_shared<control::Reply>(std::move(reply))](
             const std::vector<control::DeviceStats>& entries) {
-    control::Json list = control::Json::array();
-    for (const control::DeviceStats& entry : entries) list.push_back(control::to_json(entry));
-    (*reply)(control::list_result(std::move(list)));
+    (*reply)(control::list_result(marks_.list(entries, Clock::now())));
+  });
+}
+
+void ControlPlane::reset(const control::Json& args, control::Reply reply) {
+  const auto which = control::read_reset_args(args);
+  if (!which) return reply(fail(which.error()));
+  count([this, which = *which, reply = std::make_shared<control::Reply>(std::move(reply))](
+            const std::vector<control::DeviceStats>& entries) {
+    if (Status done = marks_.set(entries, which, Clock::now()); !done) {
+      return (*reply)(fail(done.error()));
+    }
+    (*reply)(control::Json::object());
   });
 }
 

@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 
 #include "client/left_behind.h"
+#include "common/control/stats_reset.h"
 #include "common/limits.h"
 #include "unit/client_bench.h"
 
@@ -63,6 +64,15 @@ class ClientPlane : public ClientBench {
     auto file = DeviceFile::open(UniqueFd(::dup(keeper_.kept.at(name).get())));
     return file->read()->request;
   }
+  /// Of one block each, from the device's first socket.
+  void read_blocks(int count) {
+    PlayedSocket& socket = nbd_.devices.at(0).sockets.at(0);
+    for (int i = 0; i < count; ++i) {
+      const auto tag = socket.read(0, server::test::kBlock);
+      ASSERT_TRUE(until([&] { return socket[tag].answered; }));
+    }
+  }
+  control::Json stats() { return ask(control::kStatsVerb)->at("devices").at(0); }
 };
 
 TEST_F(ClientPlane, NothingIsAttachedBeforeWhatWasLeftIsGone) {
@@ -205,6 +215,60 @@ TEST_F(ClientPlane, LooksAtOnceAtSoManyAddresses) {
   for (const Answer& look : looks) EXPECT_TRUE(wait(look));
   settle();
   EXPECT_TRUE(ask(control::kDiscoverVerb, control::map_args(one)));
+}
+
+TEST_F(ClientPlane, StatsAreResetWithoutLosingACount) {
+  ASSERT_EQ(map(words("vol1")), "/dev/nbd0");
+  read_blocks(3);
+  EXPECT_FALSE(stats().contains("since_reset"));
+  control::ResetArgs which{.devices = {{"blya", "vol1"}}};
+  ASSERT_TRUE(ask(control::kResetVerb, control::to_json(which)));
+  read_blocks(2);
+  const control::Json counted = stats();
+  EXPECT_EQ(counted.at("reads"), 5) << "metrics and scripts rely on it";
+  EXPECT_EQ(counted.at("since_reset").at("reads"), 2);
+  EXPECT_EQ(counted.at("since_reset").at("read_bytes"), 2 * server::test::kBlock);
+  EXPECT_EQ(counted.at("since_reset").at("read_latency").at("count"), 2);
+  EXPECT_EQ(counted.at("since_reset").at("stages").at("wire").at("read").at("count"), 2);
+  std::optional<Observation> seen;
+  plane_.observe([&](Observation observed) { seen = std::move(observed); });
+  ASSERT_TRUE(until([&] { return seen.has_value(); }));
+  EXPECT_EQ(seen->stats.at(0).reads, 5U);
+  EXPECT_FALSE(list().at("devices").at(0).at("paths").at(0).contains("since_reset"));
+
+  which.devices[0].name = "vol2";
+  EXPECT_EQ(ask(control::kResetVerb, control::to_json(which)).error().error.code, ENOENT);
+  ASSERT_TRUE(unmap("/dev/nbd0"));
+  ASSERT_EQ(map(words("vol1")), "/dev/nbd0");
+  read_blocks(1);
+  EXPECT_FALSE(stats().contains("since_reset")) << "it is another mapping";
+}
+
+TEST_F(ClientPlane, PathsCountFromTheirResetOn) {
+  ASSERT_EQ(map(words("vol1")), "/dev/nbd0");
+  const std::string path = path_word().substr(5);
+  const auto entry = [&] { return ask(control::kPathsVerb)->at("paths").at(0); };
+  const auto reconnect = [&] {
+    const auto was = entry().at("reconnects").get<std::uint64_t>();
+    // The first attempt may find the path's last life at the server.
+    const auto asked =
+        begin(control::kPathVerb, control::to_json(control::PathArgs{"reconnect", "blya", path}));
+    return until([&] { return asked->has_value() && entry().at("reconnects") == was + 1; });
+  };
+  ASSERT_TRUE(reconnect());
+  const auto before = entry().at("reconnects").get<std::uint64_t>();
+  ASSERT_GT(before, 0U);
+  ASSERT_TRUE(
+      ask(control::kResetVerb, control::to_json(control::ResetArgs{.paths = {{"blya", path}}})));
+  EXPECT_EQ(entry().at("since_reset").at("reconnects"), 0);
+  ASSERT_TRUE(reconnect());
+  EXPECT_EQ(entry().at("since_reset").at("reconnects"), 1);
+  EXPECT_EQ(entry().at("reconnects"), before + 1);
+  ASSERT_TRUE(ask(control::kResetVerb, control::to_json(control::ResetArgs{.everything = true})));
+  EXPECT_EQ(entry().at("since_reset").at("reconnects"), 0);
+  EXPECT_TRUE(stats().contains("since_reset"));
+  const control::ResetArgs unknown{.paths = {{"blya", "ip:10.0.0.77"}}};
+  EXPECT_EQ(ask(control::kResetVerb, control::to_json(unknown)).error().error.code, ENOENT);
 }
 
 }  // namespace

@@ -88,6 +88,27 @@ TEST(Stats, HaveAColumnForEachStage) {
             "    -       3          -         -       0\n");
 }
 
+TEST(Stats, OfWhatWasResetAreThoseSinceThen) {
+  Json result = list({device("/dev/nbd0", 10, 5), device("/dev/nbd1", 1, 0)});
+  Json since = Json::parse(list({device("", 2, 0)}).dump()).at("devices").at(0);
+  since["seconds"] = 300U;
+  result["devices"][0]["since_reset"] = since;
+  EXPECT_EQ(
+      *stats_table(result, {.headers = true, .columns = "device,reads,read,r_p50,writes,reset"}),
+      "DEVICE     READS  READ  R P50  WRITES  RESET\n"
+      "/dev/nbd0      2    8K  128us       0     5m\n"
+      "/dev/nbd1      1    4K  128us       0      -\n");
+  EXPECT_TRUE(stats_table(result, {})->contains("RESET"));
+}
+
+TEST(Top, DoesNotNoticeAReset) {
+  const Json before = list({device("/dev/nbd0", 10, 5)});
+  Json now = list({device("/dev/nbd0", 20, 5)});
+  now["devices"][0]["since_reset"] = list({device("", 1, 0)}).at("devices").at(0);
+  EXPECT_EQ(*top_table(before, now, 1.0, {.headers = false}),
+            "/dev/nbd0  blya  vol1  10  40K  100us  0  0B  -  3  0\n");
+}
+
 TEST(Top, HasTheMeanOfEachStage) {
   DeviceStats before = device("/dev/nbd0", 1, 0);
   before.stages = {{"server", {}}, {"disk", {}}};

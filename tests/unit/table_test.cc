@@ -177,6 +177,21 @@ TEST(List, ShowsPaths) {
             "         2  the link is down\n");
 }
 
+TEST(List, ShowsWhatPathsHaveCountedSinceTheirReset) {
+  control::Json paths = control::Json::array();
+  for (const char* const path : {"ip:10.0.0.1", "ip:10.1.0.1"}) {
+    paths.push_back(control::to_json(control::PathEntry{
+        .session = "blya", .path = path, .state = "connected", .failovers = 4, .reconnects = 2}));
+  }
+  paths[1]["since_reset"] = {{"seconds", 120U}, {"failovers", 1U}, {"reconnects", 0U}};
+  EXPECT_EQ(*paths_table(control::paths_result(paths),
+                         {.headers = true, .columns = "path,failovers,reconnects,reset"}),
+            "PATH         FAILOVERS  RECONNECTS  RESET\n"
+            "ip:10.0.0.1          4           2      -\n"
+            "ip:10.1.0.1          1           0     2m\n");
+  EXPECT_TRUE(paths_table(control::paths_result(paths), {})->contains("RESET"));
+}
+
 TEST(HumanAge, IsShort) {
   EXPECT_EQ(human_age(0), "0s");
   EXPECT_EQ(human_age(59), "59s");

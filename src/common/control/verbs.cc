@@ -179,6 +179,11 @@ Json to_json(const PathEntry& entry) {
                {"reconnects", entry.reconnects},
                {"failed_attempts", entry.failed_attempts}};
   if (!entry.last_error.empty()) json["last_error"] = entry.last_error;
+  if (entry.since_reset) {
+    json["since_reset"] = {{"seconds", entry.since_reset->seconds},
+                           {"failovers", entry.since_reset->failovers},
+                           {"reconnects", entry.since_reset->reconnects}};
+  }
   return json;
 }
 

@@ -134,6 +134,7 @@ struct DeviceStats {
   /// Client: "queue", until a request was handed to a path, and "wire", from then to its answer.
   /// Server: "server", from a request's arrival to its answer, and "disk", of that the disk's.
   std::vector<StageStats> stages;
+  std::string life;  ///< one for each time a device was mapped or opened; not told
 };
 
 /// A disk that a client has open, and that has another size now.
@@ -180,6 +181,13 @@ struct PathArgs {
   bool force = false;
 };
 
+/// What a path has counted since somebody said so (stats_reset.h).
+struct PathSinceReset {
+  std::uint64_t seconds = 0;
+  std::uint64_t failovers = 0;
+  std::uint64_t reconnects = 0;
+};
+
 /// One path of a client's session.
 struct PathEntry {
   std::string session;
@@ -196,6 +204,7 @@ struct PathEntry {
   std::uint64_t reconnects = 0;
   std::uint64_t failed_attempts = 0;  ///< in a row
   std::string last_error;
+  std::optional<PathSinceReset> since_reset;
 };
 
 Json map_args(std::span<const std::string> words);

@@ -83,6 +83,22 @@ dd if=/dev/zero of="$node" bs=64k count=64 oflag=direct conv=fsync status=none
 (($(rnbd-server stats --json | field written_bytes /dev/ram0) - disk_before == 4 << 20)) || vm_fail "the server counts otherwise"
 (($(rnbd-client stats --json | field flushes "$node") > 0)) || vm_fail "no flush is counted"
 
+vm_step "what was counted before a reset is not shown, and not lost"
+reads=$(rnbd-client stats --json | field reads "$node")
+rnbd-client stats --reset
+rnbd-server stats --reset blya
+dd if="$node" of=/dev/null bs=4k count=1 iflag=direct status=none
+(($(rnbd-client stats "$node" -o reads --noheaders) < reads)) || vm_fail "it is still shown: $(rnbd-client stats)"
+(($(rnbd-client stats --json | field reads "$node") > reads)) || vm_fail "it is lost: $(rnbd-client stats --json)"
+rnbd-client stats
+rnbd-server stats
+rnbd-client path list
+rnbd-client stats --json | as_promised stats
+rnbd-server stats --json | as_promised stats
+rnbd-client path list --json | as_promised path-list
+rnbd-client list --json | as_promised client-list
+expect_status 4 rnbd-client stats --reset nobody
+
 vm_step "what Prometheus gets is the same"
 writes=$(rnbd-client stats --json | field writes "$node")
 got=$(metrics client "rnbd_client_device_operations_total{device=\"$node\",operation=\"write\"}" \
@@ -248,4 +264,16 @@ vm_step "what it names no more is unmapped"
 apply --prune --json | as_promised apply
 [[ -z $(rnbd-client list --noheaders) ]] || vm_fail "still mapped: $(rnbd-client list)"
 pair_stop
+
+vm_step "commands ask where the configuration says"
+mkdir -p /etc/rnbd/client.toml.d
+echo 'log_level = "info"' > /etc/rnbd/client.toml
+echo 'control = "/run/rnbd/another.sock"' > /etc/rnbd/client.toml.d/control.toml
+pair_start_client --config /etc/rnbd/client.toml
+[[ -S /run/rnbd/another.sock && ! -e /run/rnbd/client.sock ]] || vm_fail "it listens elsewhere"
+rnbd-client reload
+echo 'control = [' > /etc/rnbd/client.toml.d/wrong.toml
+rnbd-client list
+rnbd-client list --control /run/rnbd/another.sock
+pair_end client "$client_pid"
 vm_step "done"
