@@ -97,8 +97,8 @@ Program::Program(std::string name, const std::string& description, std::string d
   app_.require_subcommand(0, 1)->allow_extras()->fallthrough();
   app_.set_version_flag("--version", fmt::format("{} {}", name_, RNBD_VERSION));
   app_.add_option("--control", control_,
-                  fmt::format("The daemon's control socket [control of {}, or {}]", config_file_,
-                              default_socket_))
+                  fmt::format("The daemon's control socket; commands look for it in {} too [{}]",
+                              config_file_, default_socket_))
       ->type_name("PATH");
   app_.footer(exit_codes_text());
 }
