@@ -31,7 +31,7 @@
 #include "unit/disk_bench.h"
 #include "unit/temp_directory.h"
 
-namespace rnbd::client::test {
+namespace rnbd::client::bench {
 
 /// What other threads post, run by the test's when it likes.
 class Letterbox final : public Executor {
@@ -310,4 +310,4 @@ class ClientBench : public testing::Test {
   unsigned random_ = 0;
 };
 
-}  // namespace rnbd::client::test
+}  // namespace rnbd::client::bench

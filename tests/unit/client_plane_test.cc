@@ -15,7 +15,7 @@
 #include "common/limits.h"
 #include "unit/client_bench.h"
 
-namespace rnbd::client::test {
+namespace rnbd::client::bench {
 namespace {
 
 using testing::Contains;
@@ -272,4 +272,4 @@ TEST_F(ClientPlane, PathsCountFromTheirResetOn) {
 }
 
 }  // namespace
-}  // namespace rnbd::client::test
+}  // namespace rnbd::client::bench
