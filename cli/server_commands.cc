@@ -23,6 +23,7 @@
 #include "common/words.h"
 #include "server/config_file.h"
 #include "server/daemon_options.h"
+#include "server/limit_options.h"
 
 namespace rnbd::cli {
 namespace {
@@ -40,6 +41,7 @@ struct DaemonArguments {
   std::optional<std::int64_t> hb_interval_ms;
   std::optional<std::int64_t> hb_missed_max;
   std::optional<std::int64_t> slow_io_ms;
+  std::array<std::optional<std::int64_t>, server::kLimitOptions.size()> limits;
   std::optional<std::string> metrics_listen;
   std::optional<std::string> log_level;
   std::optional<std::string> state_dir;
@@ -65,6 +67,17 @@ Status override_switch(const std::optional<std::string>& argument, bool& value) 
   return {};
 }
 
+Status override_limits(const DaemonArguments& arguments, server::LimitOptions& limits) {
+  for (std::size_t i = 0; i < arguments.limits.size(); ++i) {
+    const server::LimitOption& limit = server::kLimitOptions[i];
+    const auto check = [&](std::int64_t value) { return server::check_limit(limit, value); };
+    if (Status set = override_with(arguments.limits[i], check, limits.*limit.field); !set) {
+      return set;
+    }
+  }
+  return {};
+}
+
 Status override_all(const DaemonArguments& arguments, const std::optional<std::string>& control,
                     DaemonOptions& options) {
   for (const Status& status :
@@ -84,7 +97,7 @@ Status override_all(const DaemonArguments& arguments, const std::optional<std::s
         override_with(arguments.state_dir, check_state_dir, options.state_dir)}) {
     if (!status) return status;
   }
-  return {};
+  return override_limits(arguments, options.limits);
 }
 
 /// Defaults, then the files, then the command line. The answer: what the files have set.
@@ -100,7 +113,7 @@ std::expected<ConfigOrigins, control::Failure> read_options(
   if (auto merged = override_all(arguments, control, options); !merged) {
     return usage_failure(merged.error().message);
   }
-  const auto fits = server::check_immediate(options.sess_queue_depth, options.max_io_size);
+  const auto fits = server::check_together(options);
   if (fits) return origins;
   if (!arguments.config_file) return usage_failure(fits.error().message);
   return config_failure({EINVAL, *arguments.config_file + ": " + fits.error().message});
@@ -203,6 +216,10 @@ class ServerCommands {
     verb.add_option("--slow-io-ms", arguments_.slow_io_ms,
                     "Log requests that take so long; 0 logs none [0]")
         ->type_name("N");
+    for (std::size_t i = 0; i < arguments_.limits.size(); ++i) {
+      const server::LimitOption& limit = server::kLimitOptions[i];
+      verb.add_option(std::string(limit.option), arguments_.limits[i], limit.help)->type_name("N");
+    }
     verb.add_option("--metrics-listen", arguments_.metrics_listen,
                     "Metrics for Prometheus: 127.0.0.1:PORT, [::1]:PORT or unix:/PATH [none]")
         ->type_name("ADDRESS");

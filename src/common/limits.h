@@ -27,7 +27,17 @@ static_assert(kDefaultQueueDepth * (kDefaultMaxIoSize + kHeaderArea) == 64U << 2
 static_assert(kHeaderArea >= 32 + 8 + 16 * 128);
 
 // Ours.
-inline constexpr std::uint32_t kMaxSessions = 256;           ///< of a server
+
+// Of a server, if its options do not say otherwise: of all clients, and of each. A kernel's client
+// has one connection a processor, and one more, on each path of each session.
+inline constexpr std::uint32_t kMaxSessions = 256;
+inline constexpr std::uint32_t kMaxClientSessions = 64;
+inline constexpr std::uint32_t kMaxPaths = 4096;
+inline constexpr std::uint32_t kMaxPathsOfClient = 1024;
+inline constexpr std::uint32_t kMaxConnectionsOfAll = 65536;
+inline constexpr std::uint32_t kMaxConnectionsOfClient = 16384;
+static_assert(kMaxConnectionsOfClient >= kMaxConnections);
+
 inline constexpr std::uint32_t kMaxDevicesPerSession = 256;  ///< open at one time
 inline constexpr std::size_t kMaxServerPaths = 128;          ///< of a session, ended ones included
 inline constexpr std::size_t kMaxClientPaths = 16;           ///< of a session

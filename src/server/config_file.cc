@@ -83,6 +83,23 @@ Json show_exports(const DaemonOptions& options) {
   return list;
 }
 
+/// The key of kLimitOptions[Index].
+template <std::size_t Index>
+struct LimitKey {
+  static Status check(std::int64_t value) { return check_limit(kLimitOptions[Index], value); }
+  static Status set(const ConfigItem& item, DaemonOptions& options) {
+    return set_number(item, check, options.limits.*kLimitOptions[Index].field);
+  }
+  static Json show(const DaemonOptions& options) {
+    return options.limits.*kLimitOptions[Index].field;
+  }
+};
+
+template <std::size_t Index>
+constexpr Key limit_key() {
+  return {kLimitOptions[Index].key, LimitKey<Index>::set, LimitKey<Index>::show};
+}
+
 constexpr std::array kKeys = {
     Key{"port_nr",
         [](const ConfigItem& item, DaemonOptions& options) {
@@ -144,8 +161,18 @@ constexpr std::array kKeys = {
           return set_text(item, check_state_dir, options.state_dir);
         },
         [](const DaemonOptions& options) { return Json(options.state_dir); }},
+    limit_key<0>(),
+    limit_key<1>(),
+    limit_key<2>(),
+    limit_key<3>(),
+    limit_key<4>(),
+    limit_key<5>(),
+    limit_key<6>(),
+    limit_key<7>(),
     Key{"export", add_exports, show_exports},
 };
+
+static_assert(kLimitOptions.size() == 8, "each has its key above");
 
 constexpr std::span<const Key> keys() { return kKeys; }
 

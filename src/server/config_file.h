@@ -9,6 +9,7 @@
 //   max_io_size = 126976
 //   always_invalidate = true
 //   slow_io_ms = 0
+//   max_sessions = 256   and the others of limit_options.h
 //   metrics_listen = "127.0.0.1:9870"
 //   control = "/run/rnbd/server.sock"
 //   log_level = "info"
@@ -32,7 +33,7 @@
 namespace rnbd::server {
 
 /// Overwrites what the file at `path` and its drop-ins set. Each value has been checked by itself;
-/// how they go together is check_immediate()'s. Errors: EINVAL with "FILE:LINE:COLUMN: reason", and
+/// how they go together is check_together()'s. Errors: EINVAL with "FILE:LINE:COLUMN: reason", and
 /// those of reading the files. `options` are unchanged then.
 Result<ConfigOrigins> load_config(const std::string& path, DaemonOptions& options);
 

@@ -41,6 +41,9 @@ class ControlPlane final : private rtrs::ServerSessionEvents {
   /// Of sessions to come.
   void set_heartbeat(const rtrs::HeartbeatTiming& heartbeat) { acceptor_.set_heartbeat(heartbeat); }
 
+  /// Of what comes from now on.
+  void set_limits(const rtrs::ClientLimits& limits) { acceptor_.set_limits(limits); }
+
   [[nodiscard]] Exports& exports() { return exports_; }
 
   /// Takes up the exports that were added before, and keeps there those that will be. `state`

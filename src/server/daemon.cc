@@ -13,8 +13,10 @@
 #include "common/log.h"
 #include "common/metrics/metrics_server.h"
 #include "common/slow_io.h"
+#include "server/client_limits.h"
 #include "server/config_file.h"
 #include "server/control_plane.h"
+#include "server/daemon_options.h"
 #include "server/uring_store.h"
 #include "transport/rtrs/device_check.h"
 #include "transport/verbs/fabric.h"
@@ -66,9 +68,9 @@ class Stores {
   std::vector<std::unique_ptr<UringStore>> stores_;
 };
 
-std::uint64_t half_of_memory() {
+std::uint64_t host_memory() {
   return static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES)) *
-         static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE)) / 2;
+         static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
 }
 
 rtrs::HeartbeatTiming heartbeat_of(const DaemonOptions& options) {
@@ -81,7 +83,7 @@ rtrs::AcceptorSettings acceptor_settings(const DaemonOptions& options) {
                          .max_io_size = options.max_io_size,
                          .max_header_size = limits::kHeaderArea,
                          .new_key = options.always_invalidate},
-          .memory_limit = half_of_memory(),
+          .limits = client_limits(options, host_memory()),
           .heartbeat = heartbeat_of(options)};
 }
 
@@ -100,9 +102,11 @@ void announce(const DaemonOptions& options, const rtrs::AcceptorSettings& settin
               std::size_t workers) {
   const std::uint64_t bytes =
       std::uint64_t{options.sess_queue_depth} * settings.parameters.chunk_size();
-  log::info("serving {} on port {} with {} workers; a session pins {} MiB, all together {} at most",
-            options.dev_search_path, options.port_nr, workers, bytes >> 20,
-            settings.memory_limit >> 20);
+  log::info(
+      "serving {} on port {} with {} workers; a session pins {} MiB, those of a client {} at most, "
+      "all together {}",
+      options.dev_search_path, options.port_nr, workers, bytes >> 20,
+      settings.limits.client.memory >> 20, settings.limits.all.memory >> 20);
 }
 
 /// What may change while clients are connected, of which none is disconnected.
@@ -111,6 +115,10 @@ Result<std::vector<control::ReloadResult::Refused>> adopt(ControlPlane& plane,
                                                           const DaemonOptions& fresh) {
   auto search_path = SearchPath::create(fresh.dev_search_path);
   if (!search_path) return fail(search_path.error());
+  // What a session takes is what it takes now, whatever the file says.
+  if (Status hold = check_limits_hold(fresh.limits, session_memory(running)); !hold) {
+    return fail(hold.error());
+  }
   Exports::Meaning meaning{std::move(*search_path), fresh.exports};
   Exports::Refused refused = plane.exports().adopt(meaning);
   plane.set_heartbeat(heartbeat_of(fresh));
@@ -119,6 +127,8 @@ Result<std::vector<control::ReloadResult::Refused>> adopt(ControlPlane& plane,
   running.exports = std::move(meaning.configured);
   running.hb_interval_ms = fresh.hb_interval_ms;
   running.hb_missed_max = fresh.hb_missed_max;
+  running.limits = fresh.limits;
+  plane.set_limits(client_limits(running, host_memory()));
   running.log_level = fresh.log_level;
   std::vector<control::ReloadResult::Refused> told;
   if (!refused.search_path.empty()) told.push_back({"dev_search_path", refused.search_path});

@@ -11,6 +11,7 @@
 
 #include "common/control/messages.h"
 #include "common/control/sockets.h"
+#include "server/limit_options.h"
 #include "server/named_exports.h"
 
 namespace rnbd::server {
@@ -27,6 +28,7 @@ struct DaemonOptions {
   std::uint32_t hb_interval_ms = 100;    ///< between heartbeats of a path
   std::uint32_t hb_missed_max = 5;       ///< unanswered, after which a path is given up
   std::uint32_t slow_io_ms = 0;          ///< requests that take so long are logged; 0: none
+  LimitOptions limits;                   ///< of what clients hold
   std::string metrics_listen;            ///< as parse_metrics_address() has it; empty: nowhere
   std::string log_level = "info";        ///< one of kLogLevels (common/words.h)
   std::string state_dir = "/var/lib/rnbd";  ///< for what outlives the daemon; empty: nowhere

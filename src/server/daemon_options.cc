@@ -85,7 +85,15 @@ Status check(const DaemonOptions& options) {
         check_slow_io_ms(options.slow_io_ms), check_metrics_listen(options.metrics_listen)}) {
     if (!status) return status;
   }
-  return check_immediate(options.sess_queue_depth, options.max_io_size);
+  for (const LimitOption& limit : kLimitOptions) {
+    if (Status status = check_limit(limit, options.limits.*limit.field); !status) return status;
+  }
+  return check_together(options);
+}
+
+Status check_together(const DaemonOptions& options) {
+  const Status fits = check_immediate(options.sess_queue_depth, options.max_io_size);
+  return fits ? check_limits_hold(options.limits, session_memory(options)) : fits;
 }
 
 std::uint64_t session_memory(const DaemonOptions& options) {

@@ -30,6 +30,9 @@ Status check_control(std::string_view path);          ///< not empty, fits a soc
 /// that one descriptor can name. Both values have passed their own checks.
 Status check_immediate(std::uint32_t sess_queue_depth, std::uint32_t max_io_size);
 
+/// What has to fit together: check_immediate(), and a session below the limits of memory.
+Status check_together(const DaemonOptions& options);
+
 /// All of the above, and the log level.
 Status check(const DaemonOptions& options);
 

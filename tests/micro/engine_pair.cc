@@ -33,7 +33,7 @@ NullServer::NullServer(sim::Host& host, bool new_keys, const std::filesystem::pa
                                 .max_io_size = kMaxIo,
                                 .max_header_size = limits::kHeaderArea,
                                 .new_key = new_keys},
-                 .memory_limit = std::uint64_t{1} << 30},
+                 .limits = rtrs::ClientLimits::of_memory(std::uint64_t{1} << 30)},
                 *this) {
   auto opened = host.listen({.text = "", .port = kPort}, acceptor_);
   RNBD_ASSERT(opened);

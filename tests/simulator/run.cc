@@ -21,7 +21,7 @@ ServerHabits draw_server(World& world) {
                                 .max_io_size = 4096U << world.below(3),
                                 .max_header_size = 4096,
                                 .new_key = !world.one_in(3)};
-  habits.settings.memory_limit = std::uint64_t{1} << 30;
+  habits.settings.limits = rtrs::ClientLimits::of_memory(std::uint64_t{1} << 30);
   habits.settings.heartbeat.interval = milliseconds(world.one_in(3) ? 1000 : 100);
   habits.disks = kDisks;
   habits.sectors = kDiskSectors;

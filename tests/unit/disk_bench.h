@@ -105,7 +105,7 @@ class DiskServer final : public rtrs::ServerSessionEvents, public transport::Lis
                                  .max_io_size = kMaxIo,
                                  .max_header_size = limits::kHeaderArea,
                                  .new_key = new_key},
-                  .memory_limit = std::uint64_t{1} << 30},
+                  .limits = rtrs::ClientLimits::of_memory(std::uint64_t{1} << 30)},
                  *this) {
     auto opened = host.listen({.text = "", .port = 1234}, *this);
     EXPECT_TRUE(opened);

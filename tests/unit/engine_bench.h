@@ -90,7 +90,7 @@ class Server final : public ServerSessionEvents {
     listener.reset();
     acceptor_.emplace(control, std::vector<WorkerContext*>{&workers[0], &workers[1]},
                       AcceptorSettings{.parameters = parameters_,
-                                       .memory_limit = std::uint64_t{1} << 30,
+                                       .limits = ClientLimits::of_memory(std::uint64_t{1} << 30),
                                        .heartbeat = heartbeat_},
                       *this);
     auto opened = host_.listen({.text = "", .port = 1234}, *acceptor_);

@@ -8,6 +8,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "server/client_limits.h"
 #include "server/config_file.h"
 #include "server/daemon_options.h"
 #include "unit/temp_directory.h"
@@ -168,6 +169,86 @@ TEST_F(ConfigFile, PointsAtAValueOfTheWrongType) {
             ":1:19: dev_search_path must be a string, not true or false");
   EXPECT_EQ(error_of("max_io_size = 1.5"),
             ":1:15: max_io_size must be a whole number, not a number with a fraction");
+  EXPECT_EQ(error_of("port_nr = 2026-01-01"),
+            ":1:11: port_nr must be a whole number, not a date or time");
+  EXPECT_EQ(error_of("port_nr = {}"), ":1:11: port_nr must be a whole number, not a table");
+  EXPECT_EQ(error_of("port_nr = [1]"), ":1:11: port_nr must be a whole number, not an array");
+  EXPECT_EQ(error_of("port_nr = [[]]"), ":1:11: port_nr must be a whole number, not an array");
+  EXPECT_EQ(error_of("port_nr = []"), ":1:11: port_nr must be a whole number, not an array");
+  EXPECT_THAT(error_of("export = [1, \"a\"]"),
+              HasSubstr("must be tables, [[export]], not an array"));
+  EXPECT_THAT(error_of("[[export]]\nname = 1\n"), HasSubstr(":2:8: name must be a string"));
+  EXPECT_THAT(error_of("[[export]]\naccess = 1\n"), HasSubstr(":2:10: access must be a string"));
+}
+
+TEST_F(ConfigFile, WhatIsShownCanBeReadAgain) {
+  const std::string text = R"(port_nr = 4321
+dev_search_path = "/dev/exports/%SESSNAME%"
+sess_queue_depth = 128
+max_io_size = 1044480
+always_invalidate = false
+hb_interval_ms = 250
+hb_missed_max = 3
+slow_io_ms = 7
+metrics_listen = "127.0.0.1:9870"
+control = "/run/x.sock"
+log_level = "error"
+state_dir = "/var/x"
+max_sessions = 11
+max_sessions_per_client = 12
+max_paths = 13
+max_paths_per_client = 14
+max_connections = 15
+max_connections_per_client = 16
+max_memory_mib = 1017
+max_memory_mib_per_client = 1018
+)";
+  const auto loaded = load(text);
+  ASSERT_TRUE(loaded) << describe(loaded.error());
+  std::string shown;
+  for (const ConfigSetting& one : show_config(options_, *loaded)) {
+    if (one.key == "export") continue;
+    shown += one.key + " = " + one.value.dump() + "\n";
+    EXPECT_THAT(one.origin, testing::StartsWith(path_ + ":"));
+  }
+  EXPECT_EQ(shown, text);
+}
+
+TEST_F(ConfigFile, EveryKeyIsShownAboveButExports) { EXPECT_EQ(config_keys().size(), 21U); }
+
+TEST_F(ConfigFile, LimitsHaveBoundsOfTheirOwn) {
+  EXPECT_EQ(error_of("max_sessions = 0"), ":1:16: max_sessions must be 1 to 16777216, not 0");
+  EXPECT_EQ(error_of("max_memory_mib = -1"), ":1:18: max_memory_mib must be 0 to 16777216, not -1");
+  EXPECT_TRUE(load("max_memory_mib = 0\nmax_paths_per_client = 1\n"));
+  EXPECT_EQ(options_.limits.paths_per_client, 1U);
+}
+
+TEST(ServerOptions, LimitsOfMemoryHoldASession) {
+  DaemonOptions options;
+  options.limits.memory_mib = 63;
+  EXPECT_THAT(check(options).error().message,
+              HasSubstr("max_memory_mib 63 is too small for one session, which pins 64 MiB"));
+  options.limits.memory_mib = 64;
+  EXPECT_TRUE(check(options));
+  options.limits.memory_mib_per_client = 1;
+  EXPECT_FALSE(check(options));
+  options.limits.memory_mib_per_client = 0;
+  options.limits.sessions = 0;
+  EXPECT_FALSE(check(options));
+}
+
+TEST(ServerOptions, LimitsFollowTheHostsMemoryUnlessTheyAreGiven) {
+  DaemonOptions options;
+  constexpr std::uint64_t kGiB = std::uint64_t{1} << 30;
+  EXPECT_EQ(client_limits(options, 8 * kGiB).all.memory, 4 * kGiB);
+  EXPECT_EQ(client_limits(options, 8 * kGiB).client.memory, 3 * kGiB);
+  EXPECT_EQ(client_limits(options, kGiB / 8).client.memory, kGiB / 16) << "one session";
+  options.limits.memory_mib = 1024;
+  EXPECT_EQ(client_limits(options, 8 * kGiB).all.memory, kGiB);
+  options.limits.memory_mib_per_client = 100;
+  options.limits.sessions_per_client = 5;
+  EXPECT_EQ(client_limits(options, 8 * kGiB).client.memory, 100U << 20);
+  EXPECT_EQ(client_limits(options, 8 * kGiB).client.sessions, 5U);
 }
 
 TEST_F(ConfigFile, PointsAtAValueOutOfRange) {

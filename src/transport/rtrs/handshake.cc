@@ -81,6 +81,10 @@ Error parse_reject(std::span<const std::byte> private_data) {
   if (response.magic != kMagic || code <= 0 || code > 4095) {
     return {ECONNREFUSED, "the server refused the connection without a reason"};
   }
+  if (code == ENOMEM) {
+    return {code,
+            "the server refused the connection: one of its limits is reached; its log has it"};
+  }
   return {code, "the server refused the connection"};
 }
 

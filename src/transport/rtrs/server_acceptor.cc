@@ -23,7 +23,7 @@ void ServerAcceptor::on_connect_request(std::unique_ptr<transport::Endpoint> end
   if (admitted.error().code == EEXIST) {
     log::debug("{} asked for the end of a path that is over: {}", peer, describe(admitted.error()));
   } else {
-    log::warn("refused a connection of {}: {}", peer, describe(admitted.error()));
+    refusals_.tell(peer, admitted.error());
   }
   // Without an errno a kernel client would not notice the reject.
   endpoint->reject(bytes_of(make_reject(admitted.error().code)));
@@ -32,29 +32,38 @@ void ServerAcceptor::on_connect_request(std::unique_ptr<transport::Endpoint> end
 Status ServerAcceptor::admit(const ConnectRequest& request,
                              std::unique_ptr<transport::Endpoint>& endpoint) {
   if (on_closed_) return fail(ECONNREFUSED, "the server is stopping");
-  auto session = find_or_make(request);
+  auto session = find_or_make(request, endpoint->peer_address());
   if (!session) return fail(session.error());
   return (*session)->add(request, endpoint);
 }
 
-Result<ServerSession*> ServerAcceptor::find_or_make(const ConnectRequest& request) {
+Result<ServerSession*> ServerAcceptor::find_or_make(const ConnectRequest& request,
+                                                    const std::string& peer) {
   for (const auto& session : sessions_) {
     if (session->uuid() == request.session_uuid) return session.get();
   }
   if ((request.flags & kFirstConnection) == 0) {
     return fail(ENXIO, "a further path of a session that is not known here");
   }
-  Awaited* const awaited = find_awaited(request.session_uuid);
-  if (refuses_new_ && awaited == nullptr) {
+  if (refuses_new_ && find_awaited(request.session_uuid) == nullptr) {
     return fail(ESHUTDOWN, "a new session, and the server is being drained");
   }
-  if (sessions_.size() >= limits::kMaxSessions) {
-    return fail(ENOMEM, fmt::format("{} sessions are enough", limits::kMaxSessions));
-  }
+  return make(request, peer);
+}
+
+Result<ServerSession*> ServerAcceptor::make(const ConnectRequest& request,
+                                            const std::string& peer) {
+  const Share asked{
+      .sessions = 1, .paths = 1, .connections = request.connections, .memory = session_bytes()};
+  if (Status free = check(asked, peer); !free) return fail(free.error());
+  Awaited* const awaited = find_awaited(request.session_uuid);
   MemoryBlock memory = awaited == nullptr ? MemoryBlock() : std::move(awaited->memory);
-  if (Status room = make_room(); !room) return fail(room.error());
+  if ((sessions_.size() + sessions_kept() + 1) * session_bytes() > settings_.limits.all.memory) {
+    for (Awaited& one : awaited_) one.memory = {};
+  }
   auto made = ServerSession::create(control_, workers_,
                                     {.uuid = request.session_uuid,
+                                     .founder = peer,
                                      .parameters = settings_.parameters,
                                      .first_worker = sessions_made_++,
                                      .heartbeat = settings_.heartbeat},
@@ -65,15 +74,24 @@ Result<ServerSession*> ServerAcceptor::find_or_make(const ConnectRequest& reques
   return sessions_.back().get();
 }
 
-/// For one session more.
-Status ServerAcceptor::make_room() {
-  if ((sessions_.size() + sessions_kept() + 1) * session_bytes() > settings_.memory_limit) {
-    for (Awaited& one : awaited_) one.memory = {};
+Share ServerAcceptor::held_by(const std::string* client) const {
+  Share held;
+  for (const auto& session : sessions_) {
+    if (client == nullptr || session->founder() == *client) {
+      ++held.sessions;
+      held.memory += session_bytes();
+    }
+    for (const auto& path : session->paths()) {
+      if (path->over() || (client != nullptr && path->peer_address() != *client)) continue;
+      ++held.paths;
+      held.connections += path->connections();
+    }
   }
-  if ((sessions_.size() + 1) * session_bytes() <= settings_.memory_limit) return {};
-  return fail(ENOMEM,
-              fmt::format("{} sessions hold {} MiB each; the limit for all is {} MiB",
-                          sessions_.size(), session_bytes() >> 20, settings_.memory_limit >> 20));
+  return held;
+}
+
+Status ServerAcceptor::check(const Share& asked, const std::string& client) const {
+  return check_limits(settings_.limits, asked, held_by(nullptr), held_by(&client));
 }
 
 std::uint64_t ServerAcceptor::session_bytes() const {

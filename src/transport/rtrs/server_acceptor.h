@@ -10,13 +10,15 @@
 
 #include "common/control_context.h"
 #include "transport/fabric.h"
+#include "transport/rtrs/client_limits.h"
+#include "transport/rtrs/refusal_log.h"
 #include "transport/rtrs/server_session.h"
 
 namespace rnbd::rtrs {
 
 struct AcceptorSettings {
   ServerParameters parameters;
-  std::uint64_t memory_limit = 0;  ///< bytes of chunks, all sessions together
+  ClientLimits limits;
   HeartbeatTiming heartbeat;
 };
 
@@ -24,7 +26,11 @@ class ServerAcceptor final : public transport::ListenerEvents, public ServerSess
  public:
   ServerAcceptor(ControlContext& control, std::vector<WorkerContext*> workers,
                  AcceptorSettings settings, ServerSessionEvents& events)
-      : control_(control), workers_(std::move(workers)), settings_(settings), events_(events) {}
+      : control_(control),
+        workers_(std::move(workers)),
+        settings_(settings),
+        events_(events),
+        refusals_(control) {}
   ~ServerAcceptor() override;
 
   void on_connect_request(std::unique_ptr<transport::Endpoint> endpoint,
@@ -32,6 +38,9 @@ class ServerAcceptor final : public transport::ListenerEvents, public ServerSess
 
   /// Of sessions to come.
   void set_heartbeat(const HeartbeatTiming& heartbeat) { settings_.heartbeat = heartbeat; }
+
+  /// For what comes from now on; nobody is disconnected.
+  void set_limits(const ClientLimits& limits) { settings_.limits = limits; }
 
   /// Takes in no sessions but those whose clients are awaited back, with ESHUTDOWN; or all again.
   void refuse_new(bool refuse) { refuses_new_ = refuse; }
@@ -60,15 +69,20 @@ class ServerAcceptor final : public transport::ListenerEvents, public ServerSess
   };
 
   Status admit(const ConnectRequest& request, std::unique_ptr<transport::Endpoint>& endpoint);
-  Result<ServerSession*> find_or_make(const ConnectRequest& request);
+  Result<ServerSession*> find_or_make(const ConnectRequest& request, const std::string& peer);
+  Result<ServerSession*> make(const ConnectRequest& request, const std::string& peer);
+  [[nodiscard]] Share held_by(const std::string* client) const;
+  [[nodiscard]] Status check(const Share& asked, const std::string& client) const;
   [[nodiscard]] std::uint64_t session_bytes() const;
   [[nodiscard]] std::size_t sessions_kept() const;
-  Status make_room();
   [[nodiscard]] Awaited* find_awaited(const Uuid& session);
   void on_lost(ServerSession& session);
   void wait_for(Awaited& session);
 
   Result<RequestHandler*> on_session_named(ServerSession& session) override;
+  Status on_path_asked(const std::string& peer, std::uint32_t connections) override {
+    return check({.paths = 1, .connections = connections}, peer);
+  }
   void on_path_changed(const ServerSession& session, const ServerPath& path) override {
     events_.on_path_changed(session, path);
   }
@@ -79,6 +93,7 @@ class ServerAcceptor final : public transport::ListenerEvents, public ServerSess
   std::vector<WorkerContext*> workers_;
   AcceptorSettings settings_;
   ServerSessionEvents& events_;
+  RefusalLog refusals_;
   std::vector<std::unique_ptr<ServerSession>> sessions_;
   std::vector<Awaited> awaited_;
   std::size_t sessions_made_ = 0;

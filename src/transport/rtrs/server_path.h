@@ -67,6 +67,7 @@ class ServerPath final : public ConnectionEvents, public HeartbeatPath {
   [[nodiscard]] ServerPathState state() const { return state_; }
   [[nodiscard]] const Uuid& uuid() const { return settings_.uuid; }
   [[nodiscard]] bool empty() const;  ///< no connection has been accepted
+  [[nodiscard]] std::uint16_t connections() const { return settings_.connections; }
   [[nodiscard]] std::uint32_t in_flight() const;
   /// This life of the path is over: another one may begin under the same name.
   [[nodiscard]] bool over() const { return state_ >= ServerPathState::Draining; }

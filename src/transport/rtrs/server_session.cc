@@ -19,8 +19,8 @@ Result<std::unique_ptr<ServerSession>> ServerSession::create(ControlContext& con
                                                              ServerSessionEvents& events) {
   auto chunks = ChunkTable::create(settings.parameters, std::move(memory));
   if (!chunks) return fail(chunks.error());
-  return std::unique_ptr<ServerSession>(
-      new ServerSession(control, std::move(workers), settings, std::move(*chunks), events));
+  return std::unique_ptr<ServerSession>(new ServerSession(
+      control, std::move(workers), std::move(settings), std::move(*chunks), events));
 }
 
 Status ServerSession::add(const ConnectRequest& request,
@@ -113,6 +113,9 @@ Result<ServerPath*> ServerSession::find_or_add_path(const ConnectRequest& reques
   }
   if (paths_.size() >= limits::kMaxServerPaths) {
     return fail(ECONNRESET, fmt::format("{} paths are enough", limits::kMaxServerPaths));
+  }
+  if (Status free = events_.on_path_asked(endpoint.peer_address(), request.connections); !free) {
+    return fail(free.error());
   }
   paths_.push_back(
       std::make_unique<ServerPath>(control_, workers_,

@@ -30,6 +30,12 @@ class ServerSessionEvents {
   /// The session has its name, and may be used by other sessions' owners to tell it apart. The
   /// handler stays valid until on_session_closed has called its `done`. Errors refuse the path.
   virtual Result<RequestHandler*> on_session_named(ServerSession& session) = 0;
+  /// May a client at `peer` have a path more, with so many connections? Errors refuse it.
+  virtual Status on_path_asked(const std::string& peer, std::uint32_t connections) {
+    static_cast<void>(peer);
+    static_cast<void>(connections);
+    return {};
+  }
   /// A path of it is connected now, or no longer.
   virtual void on_path_changed(const ServerSession& session, const ServerPath& path) {
     static_cast<void>(session);
@@ -43,6 +49,7 @@ class ServerSessionEvents {
 
 struct ServerSessionSettings {
   Uuid uuid{};
+  std::string founder;  ///< the address that its first request to connect came from
   ServerParameters parameters;
   std::size_t first_worker = 0;
   HeartbeatTiming heartbeat;
@@ -79,6 +86,7 @@ class ServerSession final : public ServerPathEvents {
 
   [[nodiscard]] const std::string& name() const { return name_; }  ///< empty until INFO_REQ
   [[nodiscard]] const Uuid& uuid() const { return settings_.uuid; }
+  [[nodiscard]] const std::string& founder() const { return settings_.founder; }
   [[nodiscard]] ChunkTable& chunks() { return *chunks_; }
   [[nodiscard]] const ServerParameters& parameters() const { return settings_.parameters; }
   [[nodiscard]] const std::vector<std::unique_ptr<ServerPath>>& paths() const { return paths_; }
@@ -89,7 +97,7 @@ class ServerSession final : public ServerPathEvents {
                 ServerSessionEvents& events)
       : control_(control),
         workers_(std::move(workers)),
-        settings_(settings),
+        settings_(std::move(settings)),
         chunks_(std::move(chunks)),
         events_(events) {}
 

@@ -107,6 +107,17 @@ rnbd-server reload
 rnbd-server export list | grep -q '^shy *\/dev\/ram2 .* added ' || vm_fail "$(rnbd-server export list)"
 rnbd-server export remove shy
 
+vm_step "a client that has its share gets no more, keeps what it has, and the log says why"
+echo 'max_sessions_per_client = 1' > $config/server.toml.d/limits.toml
+[[ $(rnbd-server reload) == "changed: max_sessions_per_client" ]] || vm_fail "the limit is not in force"
+more() { rnbd-client map sessname=more path=ip:10.9.0.1 device_path=fast access_mode=ro; }
+for _ in {1..5}; do pair_expect 1 'ENOMEM: .*one of its limits' more; done
+grep 'refused a connection of ip:10.9.0.1: this client would have 2 sessions; max_sessions_per_client is 1' "$RESULTS/server.log"
+reads "$fast"
+rm $config/server.toml.d/limits.toml
+rnbd-server reload
+rnbd-client unmap "$(more)"
+
 vm_step "a device that is closed by force is opened again by its client"
 rnbd-server session close blya fast
 is_open_again() { reads "$fast" 2> /dev/null && state_is "$fast" open; }
