@@ -22,7 +22,7 @@ import fuzz
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build/coverage"
 RAW, MERGED = BUILD / "raw", BUILD / "merged.profdata"
-TESTS = ("unit_tests", "hostile_tests", "contract_tests", "storage_tests")
+TESTS = ("unit_tests", "thread_tests", "hostile_tests", "contract_tests", "storage_tests")
 READERS = {
     "connection requests, INFO": ["src/transport/rtrs/handshake.cc"],
     "requests in chunks, answers": [
@@ -31,10 +31,21 @@ READERS = {
     ],
     "names of devices": ["src/server/export_path.cc"],
     "NBD requests and replies": ["src/client/nbd_socket.cc", "src/client/block_queue.cc", "src/client/block_request.cc"],
-    "netlink, sysfs": ["src/client/nbd_answer.cc"],
-    "the control socket": ["src/common/control/messages.cc", "src/common/control/server.cc", "src/common/control/client.cc"],
-    "configuration, words": ["src/server/config_file.cc", "src/client/map_words.cc", "src/client/path_words.cc"],
-    "what a dead process left": ["src/client/journal_recovery.cc", "src/client/device_file.cc"],
+    "netlink, sysfs": ["src/client/nbd_answer.cc", "src/client/nbd_sysfs.cc"],
+    "the control socket": [
+        "src/common/control/messages.cc", "src/common/control/server.cc", "src/common/control/client.cc",
+        "src/common/control/verbs.cc", "src/common/control/admin_verbs.cc", "src/common/control/event_log.cc",
+    ],
+    "configuration, words": [
+        "src/common/text_file.cc", "src/common/config_file.cc", "src/common/metrics_address.cc", "src/server/config_file.cc",
+        "src/server/limit_options.cc", "src/client/config_file.cc", "src/client/rnbdtab.cc", "src/client/map_words.cc",
+        "src/client/path_words.cc",
+    ],
+    "state files": ["src/common/control/state_file.cc", "src/client/persistent_mappings.cc", "src/server/named_exports.cc"],
+    "what a dead process left": [
+        "src/client/journal_recovery.cc", "src/client/block_resume.cc", "src/client/device_file.cc",
+        "src/client/left_behind.cc", "src/client/descriptor_store.cc",
+    ],
 }  # fmt: skip
 
 

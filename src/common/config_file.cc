@@ -31,11 +31,10 @@ std::string_view type_name(const toml::node& value) {
     case toml::node_type::date:
     case toml::node_type::time:
     case toml::node_type::date_time:
-      return "a date or time";
-    case toml::node_type::none:
-      break;  // nodes of a parsed file have a type
+    case toml::node_type::none:  // which no node of a parsed file is
+      break;
   }
-  return "nothing";
+  return "a date or time";
 }
 
 std::string place_of(const std::string& file, const toml::source_position& where) {

@@ -112,6 +112,12 @@ TEST_F(ClientConfig, NoDropInsAreFineAndNoFileIsNot) {
   EXPECT_THAT(error(), StartsWith("cannot open "));
 }
 
+TEST_F(ClientConfig, DropInsThatCannotBeReadAreNotLeftOut) {
+  std::ofstream(path_) << "hb_missed_max = 2\n";
+  std::ofstream(path_ + ".d") << "no directory";
+  EXPECT_EQ(error(), "cannot read " + path_ + ".d");
+}
+
 TEST_F(ClientConfig, WhatIsWrongHasItsPlace) {
   write("\nhb_missed_max = 0\n");
   EXPECT_EQ(error(), path_ + ":2:17: hb_missed_max must be 1 to 100");

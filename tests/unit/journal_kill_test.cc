@@ -102,48 +102,133 @@ struct Dying {
   int socket_bytes;
 };
 
-class JournalUnderKills : public testing::TestWithParam<Dying> {};
+/// What a successor would find, seen from here: on copies, so that the real one finds it too.
+void expect_recoverable(const test::Remains& remains) {
+  std::vector<std::uint64_t> copy(remains.journal().size() / sizeof(std::uint64_t));
+  const auto bytes = std::as_writable_bytes(std::span(copy));
+  std::ranges::copy(remains.journal(), bytes.begin());
+  const auto found = Journal(bytes, remains.config.journal_shape()).recover();
+  ASSERT_TRUE(found) << found.error().message;
+  const auto again = Journal(bytes, remains.config.journal_shape()).recover();
+  ASSERT_TRUE(again) << again.error().message;
+  EXPECT_EQ(again->open, found->open);
+  EXPECT_EQ(again->half_sent.has_value(), found->half_sent.has_value());
+}
 
-TEST_P(JournalUnderKills, AnswersEachRequestExactlyOnce) {
-  const Dying& dying = GetParam();
-  for (unsigned seed = 1; seed <= kSeeds; ++seed) {
-    SCOPED_TRACE(testing::Message() << "seed " << seed);
-    std::mt19937 twister(seed);
-    const auto random = [&] { return static_cast<unsigned>(twister()); };
+/// A device, its users, and one process after another that serves them.
+class Story {
+ public:
+  Story(const Dying& dying, unsigned seed) : dying_(dying), twister_(seed) {
     auto pair = make_nbd_socket_pair(dying.socket_bytes);
-    ASSERT_TRUE(pair);
-    FakeNbdKernel kernel(std::move(pair->kernels));
-    const test::Remains remains({});
-    Users users(kernel, remains.disk().size(), seed);
-    int requests = kRequests;
-    unsigned lives = 0;
-    while (requests > 0 || !users.idle()) {
-      // Each life a little longer: in the end somebody must get it done.
-      MortalQueue queue(remains, pair->ours.get(), random());
-      const unsigned calls = random() % (dying.calls + lives / 8);
-      for (unsigned i = 0; i < calls && !HasFatalFailure(); ++i) {
-        users.add(24, requests);
-        if (dying.trickle) {
-          kernel.send_step = 1 + random() % 3000;
-          kernel.receive_step = 1 + random() % 3000;
-        }
-        kernel.pump();
-        users.check();
-        queue.to_next_call();
-      }
-      const unsigned instructions = random() % dying.instructions;
-      for (unsigned i = 0; i < instructions && !HasFatalFailure(); ++i) queue.one_instruction();
-      queue.kill();
-      ASSERT_LT(++lives, 20000U) << "stuck";
-      if (HasFailure()) return;
+    EXPECT_TRUE(pair);
+    socket_ = std::move(pair->ours);
+    kernel_.emplace(std::move(pair->kernels));
+    users_.emplace(*kernel_, remains_.disk().size(), seed);
+  }
+
+  [[nodiscard]] bool goes_on() const { return requests_ > 0 || !users_->idle(); }
+  unsigned random() { return static_cast<unsigned>(twister_()); }
+  [[nodiscard]] unsigned lives() const { return lives_; }
+
+  /// A process that is killed. Each life a little longer: in the end somebody must get it done.
+  void live_and_die() {
+    MortalQueue queue(remains_, socket_.get(), random());
+    const unsigned calls = random() % (dying_.calls + lives_ / 8);
+    for (unsigned i = 0; i < calls && !testing::Test::HasFatalFailure(); ++i) {
+      users_->add(24, requests_);
+      move_bytes();
+      queue.to_next_call();
     }
-    RecordProperty("lives", static_cast<int>(lives));
-    EXPECT_TRUE(std::ranges::equal(remains.disk(), users.expected()));
-    Journal journal(remains.journal(), remains.config.journal_shape());
+    const unsigned instructions = random() % dying_.instructions;
+    for (unsigned i = 0; i < instructions && !testing::Test::HasFatalFailure(); ++i) {
+      queue.one_instruction();
+    }
+    queue.kill();
+    expect_recoverable(remains_);
+    ASSERT_LT(++lives_, 20000U) << "stuck";
+  }
+
+  /// This process goes on from wherever the others have got, and gets it done.
+  void finish_here() {
+    test::EdgeWorker worker;
+    test::MortalChannel channel(remains_, random());
+    Ends ends;
+    auto queue = BlockQueue::create(worker, channel, UniqueFd(::dup(socket_.get())),
+                                    remains_.journal(), remains_.config, ends);
+    ASSERT_TRUE(queue) << queue.error().message;
+    (*queue)->start();
+    for (int rounds = 0; goes_on() || (*queue)->in_flight() > 0; ++rounds) {
+      ASSERT_LT(rounds, 1'000'000) << "stuck";
+      users_->add(24, requests_);
+      move_bytes();
+      worker.round();
+      channel.work();
+      if (testing::Test::HasFailure()) return;
+    }
+  }
+
+  void expect_all_done() const {
+    EXPECT_TRUE(std::ranges::equal(remains_.disk(), users_->expected()));
+    Journal journal(remains_.journal(), remains_.config.journal_shape());
     const auto recovered = journal.recover();
     ASSERT_TRUE(recovered);
     EXPECT_TRUE(recovered->open.empty() && !recovered->half_sent);
     EXPECT_TRUE(journal.permits().empty());
+  }
+
+ private:
+  struct Ends final : BlockQueueEvents {
+    void on_disconnect_request(BlockQueue&) override {}
+    void on_socket_ended(BlockQueue&, const Error& error) override {
+      ADD_FAILURE() << error.message;
+    }
+  };
+
+  void move_bytes() {
+    if (dying_.trickle) {
+      kernel_->send_step = 1 + random() % 3000;
+      kernel_->receive_step = 1 + random() % 3000;
+    }
+    kernel_->pump();
+    users_->check();
+  }
+
+  const Dying dying_;
+  std::mt19937 twister_;
+  UniqueFd socket_;
+  std::optional<FakeNbdKernel> kernel_;
+  const test::Remains remains_{test::MortalShape{}};
+  std::optional<Users> users_;
+  int requests_ = kRequests;
+  unsigned lives_ = 0;
+};
+
+class JournalUnderKills : public testing::TestWithParam<Dying> {};
+
+TEST_P(JournalUnderKills, AnswersEachRequestExactlyOnce) {
+  for (unsigned seed = 1; seed <= kSeeds; ++seed) {
+    SCOPED_TRACE(testing::Message() << "seed " << seed);
+    Story story(GetParam(), seed);
+    while (story.goes_on()) {
+      story.live_and_die();
+      if (HasFailure()) return;
+    }
+    RecordProperty("lives", static_cast<int>(story.lives()));
+    story.expect_all_done();
+  }
+}
+
+TEST_P(JournalUnderKills, LeavesToASuccessorWhatItCanFinish) {
+  for (unsigned seed = 1; seed <= 8 * kSeeds; ++seed) {
+    SCOPED_TRACE(testing::Message() << "seed " << seed);
+    Story story(GetParam(), seed);
+    for (unsigned lives = 1 + story.random() % 5; lives > 0 && story.goes_on(); --lives) {
+      story.live_and_die();
+      if (HasFailure()) return;
+    }
+    story.finish_here();
+    if (HasFailure()) return;
+    story.expect_all_done();
   }
 }
 

@@ -4,9 +4,12 @@
 
 #include <array>
 #include <cerrno>
+#include <fcntl.h>
+#include <unistd.h>
 #include <vector>
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include "unit/fake_nbd_kernel.h"
@@ -324,6 +327,83 @@ TEST_F(NbdSocketTest, AFullSocketKeepsItsPlace) {
   while (kernel_->pump()) {
   }
   for (std::uint32_t i = 0; i < 3; ++i) EXPECT_EQ((*kernel_)[i].data, data[i]);
+}
+
+TEST_F(NbdSocketTest, ASuccessorGoesOnInTheMiddleOfAReply) {
+  open(4096);
+  constexpr std::uint32_t kLength = 300'000;
+  auto data = pattern(kLength, 7);
+  kernel_->read(0, kLength);
+  kernel_->pump();
+  NbdRequest request;
+  ASSERT_EQ(socket_->next_request(request), Arrival::Complete);
+  socket_->open_request(9);
+  socket_->queue_reply(9, request.cookie, 0);
+  socket_->add_payload(data);
+  ASSERT_EQ(socket_->flush(), NbdSocket::Sending::Blocked);
+
+  Journal journal(memory_, kShape);
+  const auto left = journal.recover();
+  ASSERT_TRUE(left && left->half_sent);
+  EXPECT_EQ(left->half_sent->slot, 9);
+  NbdSocket successor(UniqueFd(::dup(socket_->fd())), journal,
+                      NbdSocket::Room{.replies = 64, .payload_pieces = 2048}, *this);
+  const std::array pieces = {std::span(data).first(1000), std::span(data).subspan(1000)};
+  successor.go_on(9, request.cookie, 0, pieces, left->half_sent->sent);
+  int flushes = 0;
+  while (successor.flush() != NbdSocket::Sending::Done) {
+    ASSERT_LT(++flushes, 100'000);
+    kernel_->pump();
+  }
+  while (kernel_->pump()) {
+  }
+  EXPECT_EQ(taken_, std::vector<std::uint32_t>({9}));
+  EXPECT_EQ((*kernel_)[0].data, data);
+}
+
+TEST_F(NbdSocketTest, WhatIsNoSocketEndsWithTheSystemsWord) {
+  std::ranges::fill(memory_, std::byte{0});
+  NbdSocket none(UniqueFd(::open("/dev/null", O_RDWR | O_CLOEXEC)), *journal_,
+                 NbdSocket::Room{.replies = 64, .payload_pieces = 2048}, *this);
+  NbdRequest request;
+  EXPECT_EQ(none.next_request(request), Arrival::Ended);
+  EXPECT_EQ(none.error().code, ENOTSOCK);
+  none.queue_reply(0, {}, 0);
+  EXPECT_EQ(none.flush(), NbdSocket::Sending::Ended);
+  EXPECT_EQ(taken_, std::vector<std::uint32_t>({0})) << "nobody waits for it for ever";
+  none.queue_reply(1, {}, 0);
+  EXPECT_EQ(none.flush(), NbdSocket::Sending::Ended);
+  EXPECT_EQ(none.next_request(request), Arrival::Ended);
+}
+
+TEST_F(NbdSocketTest, PayloadAfterTheEndDoesNotCome) {
+  kernel_->send(NbdCommand::Write, 0, 0, 1024, pattern(512, 1));
+  kernel_->pump();
+  kernel_->close();
+  NbdRequest request;
+  ASSERT_EQ(next(request), Arrival::Complete);
+  std::vector<std::byte> target(1024);
+  std::size_t got = 0;
+  EXPECT_EQ(socket_->receive_payload(target, true, got), Arrival::Partial);
+  const std::size_t here = got;
+  EXPECT_EQ(here, 512U);
+  for (int i = 0; i < 2; ++i) {
+    socket_->begin_round();
+    EXPECT_EQ(socket_->receive_payload(std::span(target).subspan(here), true, got), Arrival::Ended);
+  }
+  EXPECT_EQ(socket_->error().code, EPIPE);
+}
+
+TEST(NbdSocketPair, NeedsDescriptors) {
+  rlimit before{};
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
+  rlimit none = before;
+  none.rlim_cur = 0;
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &none), 0);
+  const auto pair = make_nbd_socket_pair(4096);
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &before), 0);
+  ASSERT_FALSE(pair);
+  EXPECT_EQ(pair.error().code, EMFILE);
 }
 
 TEST_F(NbdSocketTest, DroppedRepliesAreAllTold) {
