@@ -37,7 +37,7 @@ UNIT_SHARDS = 4
 # What guests and ctest take from the release build. The programs of tests run here are built with sanitizers only, where
 # they say more.
 RELEASE = ("rnbd-client", "rnbd-server", "rnbd-sim", "reference", "changelog", "cli_test", "hostile_tests", "storage_tests",
-           "count_calls", "metrics_sample", "micro_count", "micro_bench")  # fmt: skip
+           "count_calls", "metrics_sample", "micro_count", "micro_bench", "mutants")  # fmt: skip
 THREAD_PROGRAMS = ("storage_tests", "thread_tests")  # the others' tests are turned by one thread
 DAEMONS = ("rnbd-client", "rnbd-server")
 
