@@ -26,14 +26,22 @@ void ManualContext::add(Pollable& pollable) {
   watched_.push_back({.pollable = &pollable, .socket = socket});
 }
 
-void ManualContext::remove(Pollable& pollable) { watched(pollable) = {}; }
+void ManualContext::remove(Pollable& pollable) {
+  Watched& each = watched(pollable);
+  sockets_used_ |= each.socket;
+  each = {};
+}
 
 void ManualContext::wake(Pollable& pollable) {
-  RNBD_ASSERT(watched(pollable).pollable == &pollable);
+  watched(pollable).quiet = false;
   woken_ = true;
 }
 
-void ManualContext::want_flush(Pollable& pollable) { watched(pollable).flush = true; }
+void ManualContext::want_flush(Pollable& pollable) {
+  Watched& each = watched(pollable);
+  each.flush = true;
+  each.quiet = false;
+}
 
 void ManualContext::add(Timed& timed) {
   RNBD_ASSERT(std::ranges::find(timed_, &timed) == timed_.end());
@@ -48,7 +56,6 @@ bool ManualContext::run_once() {
   busy |= poll_all();
   busy |= run_timers();
   busy |= flush_all();
-  if (busy) stir_sockets();
   std::erase_if(watched_, [](const Watched& w) { return w.pollable == nullptr; });
   std::erase(timed_, nullptr);
   return busy;
@@ -79,6 +86,7 @@ bool ManualContext::poll_all() {
     if (watched_[i].pollable == nullptr || (patient_ && watched_[i].quiet)) continue;
     const bool any = watched_[i].pollable->poll() > 0;
     watched_[i].quiet = watched_[i].socket && !any;
+    sockets_used_ |= watched_[i].socket && any;
     busy |= any;
   }
   return busy;
@@ -98,6 +106,7 @@ bool ManualContext::flush_all() {
   bool busy = false;
   for (std::size_t i = 0, count = watched_.size(); i < count; ++i) {
     if (watched_[i].pollable == nullptr || !std::exchange(watched_[i].flush, false)) continue;
+    sockets_used_ |= watched_[i].socket;
     watched_[i].pollable->flush();
     busy = true;
   }

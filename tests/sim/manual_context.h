@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <functional>
 #include <initializer_list>
+#include <utility>
 #include <vector>
 
 #include "common/clock.h"
@@ -35,10 +36,13 @@ class ManualContext final : public WorkerContext {
   /// One round: what was posted, polls, timers that are due, flushes. False if nothing happened.
   bool run_once();
 
-  /// From now on a socket that had nothing to read is left alone until something else has happened
-  /// here, or stir_sockets(): looking at each one in each round takes most of a long run's time.
+  /// From now on a socket that had nothing to read is left alone until its owner wakes it, or
+  /// stir_sockets(): looking at each one in each round takes most of a long run's time.
   void leave_quiet_sockets_alone() { patient_ = true; }
   void stir_sockets();
+  /// Has a socket been read, written or let go of since this was asked last? Only then can its
+  /// other end find anything new.
+  bool take_socket_use() { return std::exchange(sockets_used_, false); }
 
   /// Lets time pass; timers run in the next round.
   void advance(Duration duration) { now_ += duration; }
@@ -66,6 +70,7 @@ class ManualContext final : public WorkerContext {
   TimePoint now_{std::chrono::hours(1)};  // so that "long ago" can be said
   bool woken_ = false;
   bool patient_ = false;
+  bool sockets_used_ = false;
 };
 
 /// Lets time pass for all of them alike.

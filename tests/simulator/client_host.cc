@@ -271,10 +271,12 @@ void ClientHost::stir() {
 
 bool ClientHost::run(const std::function<bool(const sim::ManualContext&)>& turn) {
   bool busy = false;
+  bool sockets_used = false;
   for (sim::ManualContext* const context : contexts()) {
     if (turn(*context)) busy |= context->run_once();
+    sockets_used |= context->take_socket_use();
   }
-  if (busy) nbd_.stir();
+  if (sockets_used) nbd_.stir();
   return busy;
 }
 
