@@ -10,6 +10,6 @@
 namespace rnbd::server {
 
 /// What the options mean where the host has `host_bytes` of memory.
-rtrs::ClientLimits client_limits(const DaemonOptions& options, std::uint64_t host_bytes);
+rtrs::ClientLimits client_limits(const DaemonOptions& daemon, std::uint64_t host_bytes);
 
 }  // namespace rnbd::server
