@@ -51,6 +51,16 @@ TEST_F(ExportPath, FindsFilesBelowTheSearchPath) {
   EXPECT_EQ(find("./a/./b/deep"), deep_);
 }
 
+TEST_F(ExportPath, KnowsHowLargeAFileIsNow) {
+  const auto found = search(tree_).find("host", "disk");
+  ASSERT_TRUE(found);
+  EXPECT_EQ(size_of(*found), 512U);
+  fs::resize_file(disk_, 4096);
+  EXPECT_EQ(size_of(*found), 4096U);
+  fs::remove(disk_);
+  EXPECT_EQ(size_of(*found).error().code, ENOENT);
+}
+
 TEST_F(ExportPath, SqueezesSlashes) {
   EXPECT_EQ(find("//a///b//deep"), deep_);
   EXPECT_EQ(find_below(tree_.string() + "///", "///disk"), disk_);

@@ -3,6 +3,7 @@
 // and the path stays. And clients whose messages were hit by chance, thousands of times.
 #include <algorithm>
 #include <cerrno>
+#include <filesystem>
 #include <random>
 
 #include "unit/hostile_client.h"
@@ -61,6 +62,22 @@ TEST_P(HostileRequest, MessagesThatAreTooShortAreInvalid) {
     }
   }
   EXPECT_EQ(read(io(Operation::Read, 0, kBlock)), 0);
+}
+
+TEST_P(HostileRequest, ADiskThatShrinksTakesNothingBehindItsEnd) {
+  constexpr std::uint64_t kBehind = kSectors / 2;
+  ASSERT_EQ(write(io(Operation::Write, kBehind, kBlock)), 0);
+  std::filesystem::resize_file(bench_.directory.path() / "disk", kDiskSize / 2);
+  const auto resized = bench_.server.exports.revalidate();
+  ASSERT_TRUE(resized);
+  ASSERT_EQ(resized->size(), 1U);
+  for (const auto& peer : bench_.server.peers) {
+    if (peer->id() == resized->front().entry->session) peer->resize(*resized->front().entry);
+  }
+  bench_.settle();
+  EXPECT_NE(write(io(Operation::Write, kBehind, kBlock)), 0);
+  EXPECT_EQ(write(io(Operation::Write, kBehind - kBlock / wire::kSectorSize, kBlock)), 0);
+  EXPECT_EQ(bench_.server.exports.revalidate()->size(), 0U) << "told once";
 }
 
 TEST_P(HostileRequest, MessagesOfOtherTypesAreInvalid) {

@@ -5,6 +5,11 @@
 
 #include <cerrno>
 #include <cstdlib>
+#include <cstring>
+#include <fcntl.h>
+#include <filesystem>
+#include <string>
+#include <unistd.h>
 
 #include <gtest/gtest.h>
 
@@ -132,6 +137,30 @@ TEST(LeftBehind, IsSortedOut) {
   EXPECT_EQ(sorted->highest, 99U);
 }
 
+TEST(LeftBehind, WhatIsNoDeviceIsNamed) {
+  std::map<std::string, UniqueFd> left;
+  auto file = MemoryBlock::make_file("something", 1 << 20);
+  ASSERT_TRUE(file);
+  left["d7"] = std::move(*file);
+  const auto sorted = sort_out(std::move(left));
+  ASSERT_FALSE(sorted);
+  EXPECT_EQ(sorted.error().code, EPROTO);
+  EXPECT_TRUE(sorted.error().message.starts_with("device d7 was left behind, but "))
+      << sorted.error().message;
+}
+
+TEST(LeftBehind, PermitsAreThoseOfAllQueues) {
+  auto file = DeviceFile::create(2, kJournalShape, true);
+  ASSERT_TRUE(file);
+  const rtrs::ServerParameters parameters{.queue_depth = kJournalShape.permits};
+  EXPECT_TRUE(held_permits(*file, parameters)->empty());
+  EXPECT_FALSE(held_permits(*file, {.queue_depth = kJournalShape.permits + 1}));
+  // Its first numbers are how much of the stream was taken, and how much has come.
+  const std::uint64_t nonsense = 7;
+  std::memcpy(file->journal(1).data(), &nonsense, sizeof nonsense);
+  EXPECT_EQ(held_permits(*file, parameters).error().code, EPROTO);
+}
+
 class DescriptorStoreTest : public testing::Test {
  protected:
   DescriptorStoreTest() { ::setenv("FDSTORE", "16", 1); }
@@ -191,6 +220,77 @@ TEST_F(DescriptorStoreTest, WhoIsOnlyNotifiedKeepsNothing) {
   ASSERT_TRUE(store);
   EXPECT_FALSE(store->has_keeper());
   EXPECT_TRUE(store->keep("d1", keeper_.fd()));
+  EXPECT_EQ(keeper_.next().first, "");
+}
+
+/// What systemd starts a process with: descriptors from 3 on, of which this has one.
+class InheritedDescriptor : public DescriptorStoreTest {
+ protected:
+  static constexpr int kFirst = 3;
+
+  InheritedDescriptor() : before_(::fcntl(kFirst, F_DUPFD_CLOEXEC, 100)) {
+    ::dup2(keeper_.fd(), kFirst);
+    set("LISTEN_PID", std::to_string(::getpid()));
+    set("LISTEN_FDNAMES", "d1.0");
+  }
+  ~InheritedDescriptor() override {
+    for (const char* name : {"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"}) ::unsetenv(name);
+    if (before_) {
+      ::dup3(before_.get(), kFirst, O_CLOEXEC);
+    } else {
+      ::close(kFirst);
+    }
+  }
+  static void set(const char* name, const std::string& value) { ::setenv(name, value.c_str(), 1); }
+
+ private:
+  UniqueFd before_;
+};
+
+TEST_F(InheritedDescriptor, IsKnownByItsNameAndClosedForChildren) {
+  set("LISTEN_FDS", "1");
+  auto store = open_store();
+  ASSERT_TRUE(store) << describe(store.error());
+  EXPECT_EQ(::fcntl(kFirst, F_GETFD), FD_CLOEXEC);
+  const auto inherited = store->take_inherited();
+  ASSERT_EQ(inherited.size(), 1U);
+  EXPECT_EQ(inherited.at("d1.0").get(), kFirst);
+  EXPECT_EQ(std::getenv("LISTEN_FDS"), nullptr) << "children have not inherited it";
+}
+
+TEST_F(InheritedDescriptor, OfAnotherProcessIsNotOurs) {
+  set("LISTEN_FDS", "1");
+  set("LISTEN_PID", "1");
+  auto store = open_store();
+  ASSERT_TRUE(store);
+  EXPECT_TRUE(store->take_inherited().empty());
+}
+
+TEST_F(InheritedDescriptor, WhoseNumberMakesNoSenseIsRefused) {
+  for (const char* count : {"x", "-1x", "65537"}) {
+    set("LISTEN_PID", std::to_string(::getpid()));
+    set("LISTEN_FDS", count);
+    EXPECT_EQ(open_store().error().code, EINVAL) << count;
+  }
+}
+
+TEST_F(InheritedDescriptor, ThatIsNotThereIsRefused) {
+  set("LISTEN_FDS", "1");
+  auto notifier = Notifier::from_environment();
+  ASSERT_TRUE(notifier);
+  ::close(kFirst);
+  const auto store = DescriptorStore::from_environment(*notifier);
+  ASSERT_FALSE(store);
+  EXPECT_EQ(store.error().code, EBADF);
+}
+
+TEST_F(DescriptorStoreTest, AKeeperThatIsGoneIsNoReasonToStop) {
+  const std::string path = std::getenv("NOTIFY_SOCKET");
+  auto store = open_store();
+  ASSERT_TRUE(store);
+  std::filesystem::remove(path);
+  EXPECT_FALSE(store->keep("d1.0", keeper_.fd()));
+  store->forget("d1.0");
   EXPECT_EQ(keeper_.next().first, "");
 }
 

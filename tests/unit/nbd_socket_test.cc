@@ -361,6 +361,38 @@ TEST_F(NbdSocketTest, ASuccessorGoesOnInTheMiddleOfAReply) {
   EXPECT_EQ((*kernel_)[0].data, data);
 }
 
+TEST_F(NbdSocketTest, RoomForRepliesIsUsedAgainBehindAFullSocket) {
+  open(4096);
+  constexpr std::uint32_t kLength = 100'000;
+  std::vector<std::vector<std::byte>> data;
+  for (std::uint32_t i = 0; i < 3; ++i) {
+    kernel_->read(i, kLength);
+    data.push_back(pattern(kLength, i));
+  }
+  kernel_->pump();
+  ASSERT_EQ(receive_all(), Arrival::Nothing);
+  NbdSocket narrow(UniqueFd(::dup(socket_->fd())), *journal_,
+                   NbdSocket::Room{.replies = 3, .payload_pieces = 2}, *this);
+  const auto reply = [&](std::uint32_t slot) {
+    narrow.queue_reply(slot, requests_[slot].cookie, 0);
+    narrow.add_payload(data[slot]);
+  };
+  reply(0);
+  reply(1);
+  for (int flushes = 0; taken_.empty(); ++flushes) {
+    ASSERT_LT(flushes, 100'000);
+    static_cast<void>(narrow.flush());
+    if (taken_.empty()) kernel_->pump();
+  }
+  ASSERT_EQ(taken_.size(), 1U) << "the other one is still going out";
+  reply(2);
+  while (narrow.flush() != NbdSocket::Sending::Done) kernel_->pump();
+  while (kernel_->pump()) {
+  }
+  EXPECT_EQ(taken_, std::vector<std::uint32_t>({0, 1, 2}));
+  for (std::uint32_t i = 0; i < 3; ++i) EXPECT_EQ((*kernel_)[i].data, data[i]);
+}
+
 TEST_F(NbdSocketTest, WhatIsNoSocketEndsWithTheSystemsWord) {
   std::ranges::fill(memory_, std::byte{0});
   NbdSocket none(UniqueFd(::open("/dev/null", O_RDWR | O_CLOEXEC)), *journal_,

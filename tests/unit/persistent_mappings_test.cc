@@ -4,6 +4,7 @@
 
 #include <exception>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <gmock/gmock.h>
@@ -90,6 +91,8 @@ TEST(PersistentMappings, AreFoundReplacedAndForgotten) {
   ASSERT_EQ(all.all().size(), 2U);
   EXPECT_EQ(all.find("blya", "vol1")->node, "/dev/nbd2");
   EXPECT_EQ(all.find("blub", "vol1"), nullptr);
+  EXPECT_EQ(std::as_const(all).find("blya", "vol2")->node, "/dev/nbd1");
+  EXPECT_EQ(std::as_const(all).find("blya", "vol3"), nullptr);
   EXPECT_TRUE(all.erase("blya", "vol1"));
   EXPECT_FALSE(all.erase("blya", "vol1"));
 }

@@ -35,16 +35,15 @@ struct QueueBench final : client::BlockQueueEvents {
     auto pair = client::make_nbd_socket_pair(settings.socket_bytes);
     EXPECT_TRUE(pair);
     kernel.emplace(std::move(pair->kernels));
-    const client::BlockQueue::Config config{
-        .shape = {.size_bytes = settings.disk_bytes,
-                  .block_size = 512,
-                  .max_discard_sectors = settings.discard_sectors,
-                  .discard_granularity = 4096,
-                  .max_write_zeroes_sectors = settings.zero_sectors},
-        .device_id = settings.channel.device_id,
-        .permit_ids = settings.channel.permits,
-        .max_requests = settings.max_requests,
-        .slow_io = settings.slow_io};
+    config = {.shape = {.size_bytes = settings.disk_bytes,
+                        .block_size = 512,
+                        .max_discard_sectors = settings.discard_sectors,
+                        .discard_granularity = 4096,
+                        .max_write_zeroes_sectors = settings.zero_sectors},
+              .device_id = settings.channel.device_id,
+              .permit_ids = settings.channel.permits,
+              .max_requests = settings.max_requests,
+              .slow_io = settings.slow_io};
     journal.resize(client::Journal::bytes(config.journal_shape()));
     auto made =
         client::BlockQueue::create(worker, channel, std::move(pair->ours), journal, config, *this);
@@ -82,6 +81,7 @@ struct QueueBench final : client::BlockQueueEvents {
     return {start, start + static_cast<std::ptrdiff_t>(length)};
   }
 
+  client::BlockQueue::Config config;
   EdgeWorker worker;
   std::vector<std::byte> disk;
   FakeRequestChannel channel;

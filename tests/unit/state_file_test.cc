@@ -115,6 +115,37 @@ TEST_F(State, ADamagedFileIsSetAside) {
   EXPECT_EQ(load()->at("list"), Json({3}));
 }
 
+TEST_F(State, IsReadOnAThreadOfItsOwnToo) {
+  ASSERT_TRUE(load());
+  ASSERT_TRUE(save({{"list", {1}}}));
+  std::promise<Json> loaded;
+  thread_.run([&] {
+    state_.reset();
+    state_ = std::make_unique<StateFile>(context_, directory_.path().string(), "state.json");
+    state_->load_later([](const Json&) {},
+                       [&](const Result<Json>& read) { loaded.set_value(read.value()); });
+  });
+  EXPECT_EQ(loaded.get_future().get().at("list"), Json({1}));
+  EXPECT_TRUE(save({{"list", {2}}})) << "it is locked and known now";
+  StateFile nowhere(context_, "", "state.json");
+  int code = 0;
+  nowhere.load_later([](const Json&) {},
+                     [&](const Result<Json>& read) { code = read.error().code; });
+  EXPECT_EQ(code, EOPNOTSUPP);
+}
+
+TEST_F(State, WhatIsTooLongToBeReadAgainIsNotWritten) {
+  ASSERT_TRUE(load());
+  ASSERT_TRUE(save({{"list", {1}}}));
+  EXPECT_EQ(save({{"list", std::string(8 << 20, 'x')}}).error().code, EFBIG);
+  EXPECT_EQ(load()->at("list"), Json({1}));
+}
+
+TEST_F(State, WithoutAPlaceForItsDirectoryNothingIsRemembered) {
+  StateFile lost(context_, (directory_.path() / "none/none").string(), "state.json");
+  EXPECT_EQ(thread_.run([&] { return lost.load([](const Json&) {}); }).error().code, ENOENT);
+}
+
 TEST_F(State, ALaterVersionsFileIsLeftAlone) {
   const std::string later = "{\"version\":2,\"other\":1}";
   std::ofstream(path_) << later;
