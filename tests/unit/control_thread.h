@@ -3,6 +3,7 @@
 #pragma once
 
 #include <future>
+#include <memory>
 #include <thread>
 
 #include <boost/asio/executor_work_guard.hpp>
@@ -24,9 +25,10 @@ class ControlThread {
   /// Runs `task` on the thread and waits for what it returns.
   template <typename Task>
   auto run(Task task) {
-    std::packaged_task<decltype(task())()> packaged(std::move(task));
-    auto done = packaged.get_future();
-    boost::asio::post(context_, [&packaged] { packaged(); });
+    // Shared: the thread is still in it when its result is there.
+    auto packaged = std::make_shared<std::packaged_task<decltype(task())()>>(std::move(task));
+    auto done = packaged->get_future();
+    boost::asio::post(context_, [packaged] { (*packaged)(); });
     return done.get();
   }
 

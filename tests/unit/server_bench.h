@@ -173,7 +173,7 @@ class ServerBench {
                                      .max_io_size = kMaxIo,
                                      .max_header_size = limits::kHeaderArea,
                                      .new_key = true},
-                      .memory_limit = std::uint64_t{1} << 30},
+                      .limits = rtrs::ClientLimits::of_memory(std::uint64_t{1} << 30)},
                      *SearchPath::create(directory.path().string())};
   rtrs::test::RawClient client{fabric.host("client"), fabric.host("server").address(),
                                [this](const auto& condition) { return until(condition); }};
