@@ -21,6 +21,7 @@
 #include "common/control/client.h"
 #include "common/control/server.h"
 #include "common/control/sockets.h"
+#include "common/control/stats_reset.h"
 #include "common/control/verbs.h"
 #include "unit/control_thread.h"
 #include "unit/temp_directory.h"
@@ -33,7 +34,7 @@ using namespace std::chrono_literals;
 constexpr uid_t kNobody = 65534;
 constexpr auto kChanging = {kMapVerb,        kUnmapVerb,  kPathVerb,     kResizeVerb, kSessionVerb,
                             kRevalidateVerb, kRemapVerb,  kDiscoverVerb, kSetVerb,    kUpgradeVerb,
-                            kReloadVerb,     kExportVerb, kDrainVerb};
+                            kReloadVerb,     kExportVerb, kDrainVerb,    kResetVerb};
 constexpr auto kReading = {kListVerb,     kPathsVerb,  kStatsVerb,
                            kSessionsVerb, kEventsVerb, kExportsVerb};
 
