@@ -71,7 +71,7 @@ VerbsEndpoint::~VerbsEndpoint() {
   core_.connections().remove(*this);
   if (state_ == State::Established) hang_up();
   close_queue();
-  core_.quiet_ids().take(std::move(id_));
+  if (spoken_) core_.quiet_ids().take(std::move(id_));
 }
 
 void VerbsEndpoint::close_queue() {
@@ -115,6 +115,7 @@ Result<std::unique_ptr<VerbsEndpoint>> VerbsEndpoint::requested(Core& core, CmId
   std::unique_ptr<VerbsEndpoint> endpoint(new VerbsEndpoint(core, State::Requested));
   endpoint->device_ = *device;
   endpoint->id_ = std::move(id);
+  endpoint->spoken_ = true;
   CmChannel::adopt(endpoint->id_, *endpoint);
   endpoint->bound_acknowledgements();
   endpoint->where_ = endpoint->peer_address();
@@ -172,6 +173,7 @@ Status VerbsEndpoint::connect(std::span<const std::byte> private_data) {
     enter(State::Ended);
     return fail(ENETDOWN, fmt::format("the link to {} is down", where_));
   }
+  spoken_ = true;
   rdma_conn_param param = parameters(private_data);
   if (rdma_connect(id_.get(), &param) != 0) {
     const int code = errno;
@@ -186,6 +188,10 @@ Status VerbsEndpoint::connect(std::span<const std::byte> private_data) {
 Status VerbsEndpoint::accept(std::span<const std::byte> private_data) {
   if (state_ != State::Requested) return fail(ENOTCONN, fmt::format("{} went away", where_));
   RNBD_ASSERT(queue_ != nullptr);
+  if (!port_is_up(id_)) {
+    enter(State::Ended);
+    return fail(ENETDOWN, fmt::format("the link to {} is down", where_));
+  }
   rdma_conn_param param = parameters(private_data);
   if (rdma_accept(id_.get(), &param) != 0) {
     const int code = errno;
@@ -201,6 +207,7 @@ void VerbsEndpoint::reject(std::span<const std::byte> private_data) {
   if (state_ != State::Requested) return;
   const rdma_conn_param param = parameters(private_data);
   enter(State::Ended);
+  if (!port_is_up(id_)) return;
   if (rdma_reject(id_.get(), param.private_data, param.private_data_len) != 0) {
     log::debug("cannot reject {} (rdma_reject): {}", where_, errno_name(errno));
   }

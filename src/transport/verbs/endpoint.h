@@ -102,6 +102,7 @@ class VerbsEndpoint final : public Endpoint, private CmSink, QueueEvents, Connec
   TimePoint deadline_ = kNever;
   VerbsDevice* device_ = nullptr;
   CmId id_;
+  bool spoken_ = false;           ///< the peer has heard of the connection, or may have
   std::unique_ptr<Queue> queue_;  ///< ends before the id
 };
 

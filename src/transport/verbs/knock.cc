@@ -47,7 +47,9 @@ void Knock::on_cm_event(CmEvent& event) {
     rdma_resolve_route(id_.get(), static_cast<int>(kKnockTimeout.count()));
   } else if (event.type() == RDMA_CM_EVENT_ROUTE_RESOLVED) {
     rdma_conn_param nothing{};
-    if (port_is_up(id_)) rdma_connect(id_.get(), &nothing);
+    if (!port_is_up(id_)) return;
+    spoken_ = true;
+    rdma_connect(id_.get(), &nothing);
   } else if (event.type() == RDMA_CM_EVENT_REJECTED) {
     if (auto answered = std::exchange(answered_, nullptr)) answered();
   }

@@ -24,7 +24,9 @@ class Knock final : private CmSink {
   static Result<std::unique_ptr<Knock>> start(Core& core, std::optional<CmAddress> source,
                                               const CmAddress& destination,
                                               std::function<void()> answered);
-  ~Knock() override { core_.quiet_ids().take(std::move(id_)); }
+  ~Knock() override {
+    if (spoken_) core_.quiet_ids().take(std::move(id_));
+  }
   Knock(const Knock&) = delete;
   Knock& operator=(const Knock&) = delete;
 
@@ -35,6 +37,7 @@ class Knock final : private CmSink {
   Core& core_;
   std::function<void()> answered_;
   CmId id_;
+  bool spoken_ = false;
 };
 
 /// Knocks from time to time while a request to `destination` waits. Control thread; may be
