@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <string_view>
 #include <utility>
 
 #include <fmt/format.h>
@@ -70,7 +71,10 @@ Checked read_inherited(const ClientDaemonArguments& arguments,
 }
 
 /// sd_listen_fds(3): somebody has kept something for this process.
-bool is_successor() { return std::getenv("LISTEN_FDS") != nullptr; }
+bool is_successor() {
+  const char* const kept = std::getenv("LISTEN_FDS");
+  return kept != nullptr && std::string_view(kept) != "0";
+}
 
 bool is_there(const std::string& file) {
   std::error_code ignored;

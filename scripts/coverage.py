@@ -41,7 +41,7 @@ READERS = {
         "src/server/limit_options.cc", "src/client/config_file.cc", "src/client/rnbdtab.cc", "src/client/map_words.cc",
         "src/client/path_words.cc",
     ],
-    "state files": ["src/common/control/state_file.cc", "src/client/persistent_mappings.cc", "src/server/named_exports.cc"],
+    "state files": ["src/common/control/state_file.cc", "src/client/persistent_mappings.cc", "src/server/named_exports.cc", "src/server/export_state.cc"],
     "what a dead process left": [
         "src/client/journal_recovery.cc", "src/client/block_resume.cc", "src/client/device_file.cc",
         "src/client/left_behind.cc", "src/client/descriptor_store.cc",

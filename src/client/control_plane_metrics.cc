@@ -76,7 +76,9 @@ void ControlPlane::reset(const control::Json& args, control::Reply reply) {
 Status ControlPlane::reset_paths(const control::ResetArgs& which) {
   for (const auto& session : sessions_) {
     if (!which.everything) break;
-    for (const auto& path : session->rtrs().paths()) session->mark(*path);
+    for (const auto& path : session->rtrs().paths()) {
+      if (!path->ending()) session->mark(*path);
+    }
   }
   for (const control::SessionPart& wanted : which.paths) {
     RnbdSession* const session = find_session(wanted.session);

@@ -2,6 +2,7 @@
 // ControlPlane, third part: mappings that come back after a reboot.
 #include <algorithm>
 #include <cerrno>
+#include <optional>
 #include <utility>
 
 #include <fmt/format.h>
@@ -46,7 +47,11 @@ void ControlPlane::on_loaded() {
   loading_ = false;
   bool amended = false;
   for (const auto& amend : std::exchange(amendments_, {})) amended |= amend();
-  if (amended) state_->save(persistent_.to_json(), [](const Status&) {});
+  if (amended) {
+    state_->save(persistent_.to_json(), [](const Status& saved) {
+      if (!saved) log::error("what was changed meanwhile is not remembered");
+    });
+  }
   restore_all();
   for (Executor::Task& waiting : std::exchange(deferred_, {})) waiting();
 }
@@ -148,13 +153,19 @@ Status ControlPlane::can_remember() const {
 void ControlPlane::remember(const std::vector<std::string>& words, const MapRequest& request,
                             const std::string& node, control::Reply reply) {
   const auto paths = path_specs(find_session(request.session_name)->rtrs().settings());
+  std::optional<PersistentMapping> before;
+  if (const auto* known = persistent_.find(request.session_name, request.device_path)) {
+    before = *known;
+  }
   persistent_.put(make_persistent(words, request, paths, node));
   stop_restoring(request.session_name, request.device_path);
   state_->save(persistent_.to_json(),
                [this, session = request.session_name, device_path = request.device_path, node,
-                reply = std::move(reply)](const Status& saved) mutable {
+                before = std::move(before), reply = std::move(reply)](const Status& saved) mutable {
                  if (saved) return reply(control::map_result(node));
                  persistent_.erase(session, device_path);
+                 // What was remembered before is not lost by an attempt to replace it.
+                 if (before) persistent_.put(std::move(*before));
                  // Some of what failed may have reached the file.
                  state_->save(persistent_.to_json(), [](const Status&) {});
                  // By what it is: its node may be another's by now.
@@ -165,7 +176,8 @@ void ControlPlane::remember(const std::vector<std::string>& words, const MapRequ
                });
 }
 
-/// Answers when it is forgotten for good, and once more than the session has let it go.
+/// Answers when it is forgotten for good, and once more than the session has let it go. While the
+/// file is being read nobody waits for that: it is forgotten behind the reading, or the log says.
 control::Reply ControlPlane::forget_mapping(const std::string& session,
                                             const std::string& device_path, control::Reply reply) {
   if (loading_) {

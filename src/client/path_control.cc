@@ -61,10 +61,9 @@ Result<PathKeeper*> find_path(rtrs::ClientSession& session, const PathSpec& want
   std::vector<PathKeeper*> found;
   for (const auto& path : session.paths()) {
     const rtrs::Route& route = path->spec().route;
-    const bool source = wanted.source.empty() || wanted.source == route.source.text;
-    if (source && wanted.destination == route.destination.text && !path->ending()) {
-      found.push_back(path.get());
-    }
+    if (wanted.destination != route.destination.text || path->ending()) continue;
+    if (wanted.source == route.source.text) return path.get();
+    if (wanted.source.empty()) found.push_back(path.get());
   }
   if (found.empty()) {
     return fail(ENOENT, fmt::format("session {} has no such path", session.settings().name));

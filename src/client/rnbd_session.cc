@@ -109,7 +109,10 @@ void RnbdSession::on_session_down(const Error& error, bool will_retry) {
 
 void RnbdSession::on_path_state(const rtrs::PathKeeper& path) {
   path_changes_[path.index()] = Clock::now();
-  if (path.ending()) path_marks_.erase(path.index());
+  if (path.ending()) {
+    path_marks_.erase(path.index());
+    failures_told_.erase(path.index());
+  }
   const std::string& to = path.spec().route.destination.text;
   const log::About about(name());
   if (path.connected() && !path.ending()) {

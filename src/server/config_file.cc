@@ -63,12 +63,14 @@ Status add_exports(const ConfigItem& item, DaemonOptions& options) {
   for (const ConfigTable& table : *tables) {
     auto made = read_export(table, item.place);
     if (!made) return fail(made.error());
-    if (std::ranges::find(here, made->name) != here.end()) {
+    const std::string name = plain_name(made->name);
+    if (std::ranges::find(here, name) != here.end()) {
       return wrong_at(table.front().key_place,
                       fmt::format("two exports are called '{}'", made->name));
     }
-    here.push_back(made->name);
-    std::erase_if(options.exports, [&](const NamedExport& one) { return one.name == made->name; });
+    here.push_back(name);
+    std::erase_if(options.exports,
+                  [&](const NamedExport& one) { return plain_name(one.name) == name; });
     options.exports.push_back(std::move(*made));
   }
   return {};

@@ -3,7 +3,6 @@
 // after the other, and each is on the disk before the next one begins: one that cannot be
 // remembered is taken back.
 #include <cerrno>
-#include <stdexcept>
 #include <utility>
 
 #include <fmt/format.h>
@@ -12,6 +11,7 @@
 #include "common/control/verbs.h"
 #include "common/log.h"
 #include "server/control_plane.h"
+#include "server/export_state.h"
 
 namespace rnbd::server {
 namespace {
@@ -26,28 +26,6 @@ std::string_view origin_name(ExportOrigin origin) {
       return "temporary";
   }
   return "temporary";
-}
-
-/// Throws what the JSON library throws.
-NamedExport from_json(const control::Json& json) {
-  NamedExport made{.name = json.at("name").get<std::string>(),
-                   .path = json.at("path").get<std::string>()};
-  const auto read_only = parse_export_access(json.at("access").get<std::string>());
-  for (const Status& status : {check_export_name(made.name), check_export_path(made.path)}) {
-    if (!status) throw std::invalid_argument(status.error().message);
-  }
-  if (!read_only) throw std::invalid_argument(read_only.error().message);
-  made.read_only = *read_only;
-  return made;
-}
-
-control::Json state_of(const NamedExports& named) {
-  control::Json list = control::Json::array();
-  for (const NamedExport& one : named.added_for_good()) {
-    list.push_back(
-        {{"name", one.name}, {"path", one.path}, {"access", access_name(one.read_only)}});
-  }
-  return {{"exports", std::move(list)}};
 }
 
 control::ExportEntry entry_of(const NamedExports::Entry& one) {
@@ -76,10 +54,8 @@ std::string busy_text(std::string_view name, const std::vector<std::string>& ses
 void ControlPlane::remember_in(control::StateFile& state) {
   state_ = &state;
   std::vector<NamedExport> kept;
-  const auto content = state.load([&kept](const control::Json& json) {
-    kept.clear();
-    for (const control::Json& one : json.at("exports")) kept.push_back(from_json(one));
-  });
+  const auto content =
+      state.load([&kept](const control::Json& json) { kept = exports_of_state(json); });
   if (!content) return log::warn("no exports are remembered: {}", describe(content.error()));
   for (NamedExport& one : kept) {
     exports_.named().put_back({std::move(one), ExportOrigin::Added});
@@ -88,7 +64,7 @@ void ControlPlane::remember_in(control::StateFile& state) {
 
 void ControlPlane::save_exports(std::move_only_function<void(const Status&)> done) {
   if (state_ == nullptr) return done(fail(EOPNOTSUPP, "there is no state_dir to remember it in"));
-  state_->save(state_of(exports_.named()), std::move(done));
+  state_->save(state_of(exports_.named().added_for_good()), std::move(done));
 }
 
 std::vector<const Export*> ControlPlane::opened_as(std::string_view name) const {
@@ -149,8 +125,8 @@ Result<NamedExports::Entry> ControlPlane::export_to_add(const control::ExportArg
   // A disk that a configuration names may come later; what is typed now is meant now.
   const auto disk = find_disk(wanted.path);
   if (!disk) return fail(disk.error());
-  for (const Status& possible : {exports_.named().check_free(wanted.name),
-                                 exports_.may_mean(wanted.name, disk->identity())}) {
+  for (const Status& possible :
+       {exports_.named().check_free(wanted.name), exports_.may_mean(wanted.name, *disk)}) {
     if (!possible) return fail(possible.error());
   }
   return NamedExports::Entry{

@@ -80,7 +80,7 @@ class Exports {
   Refused adopt(Meaning& meaning);
 
   /// EBUSY, with who it is, if a client relies on `name` as another disk than `disk`.
-  [[nodiscard]] Status may_mean(std::string_view name, const DiskIdentity& disk) const;
+  [[nodiscard]] Status may_mean(std::string_view name, const FoundDisk& disk) const;
 
   /// EBUSY, if a client that relies on `name` would find another disk below dev_search_path once it
   /// is no export by name any more.

@@ -8,6 +8,7 @@
 
 #include <fmt/format.h>
 
+#include "server/disk_mark.h"
 #include "server/exports.h"
 
 namespace rnbd::server {
@@ -17,11 +18,19 @@ LostDevices::Device device_of(const Export& entry) {
   return {.session = entry.session_name,
           .name = entry.mapping_path,
           .disk = entry.identity,
+          .mark = entry.mark,
           .path = entry.device_path};
 }
 
 bool same_path(const NamedExports::Entry* one, const NamedExports::Entry* other) {
   return one != nullptr && other != nullptr && one->disk.path == other->disk.path;
+}
+
+/// The number of a device that nobody has open is soon another disk's.
+bool is_same(const LostDevices::Device& device, const FoundDisk& found) {
+  if (!(found.identity() == device.disk)) return false;
+  const std::uint64_t mark = disk_mark(found);
+  return mark == 0 || device.mark == 0 || mark == device.mark;
 }
 
 std::string stays(const LostDevices::Device& device, std::string_view instead) {
@@ -51,9 +60,9 @@ std::vector<std::string> Exports::relying_on(std::string_view name) const {
   return sessions;
 }
 
-Status Exports::may_mean(std::string_view name, const DiskIdentity& disk) const {
+Status Exports::may_mean(std::string_view name, const FoundDisk& disk) const {
   for (const LostDevices::Device& one : relied_on()) {
-    if (plain_name(one.name) != plain_name(name) || one.disk == disk) continue;
+    if (plain_name(one.name) != plain_name(name) || is_same(one, disk)) continue;
     return fail(EBUSY, fmt::format("{} is open, as another disk: {} has {}\n"
                                    "unmap it there, or take another name",
                                    name, one.session, one.path));
@@ -65,7 +74,7 @@ Status Exports::may_end(std::string_view name) const {
   for (const LostDevices::Device& one : relied_on()) {
     if (plain_name(one.name) != plain_name(name)) continue;
     const auto below = search_path_.find(one.session, one.name);
-    if (!below || below->identity() == one.disk) continue;
+    if (!below || is_same(one, *below)) continue;
     return fail(EBUSY, fmt::format("{} would be {} without it, and {} has {} open\n"
                                    "unmap it there first",
                                    name, below->path(), one.session, one.path));
@@ -106,7 +115,7 @@ std::string Exports::misleading_search_path(const Meaning& wanted) const {
     if (named_.find(one.name) != nullptr && names.find(one.name) != nullptr) continue;
     const auto now = search_path_.find(one.session, one.name);
     const auto then = wanted.search_path.find(one.session, one.name);
-    if (!then || then->identity() == one.disk) continue;
+    if (!then || is_same(one, *then)) continue;
     if (now && now->identity() == then->identity()) continue;
     return stays(one, then->path());
   }
@@ -122,7 +131,7 @@ std::string Exports::misleading_name(const LostDevices::Device& device, const Na
   const auto disk =
       will == nullptr ? search_path.find(device.session, device.name) : find_disk(will->disk.path);
   if (disk) {
-    return disk->identity() == device.disk ? std::string() : stays(device, disk->path());
+    return is_same(device, *disk) ? std::string() : stays(device, disk->path());
   }
   // A disk that is named and not there may come later.
   return will == nullptr ? std::string() : stays(device, will->disk.path);

@@ -4,6 +4,7 @@
 // disk. For a while: a client that lives asks often. Pure; control thread.
 #pragma once
 
+#include <cstdint>
 #include <map>
 #include <string>
 #include <string_view>
@@ -21,7 +22,8 @@ class LostDevices {
     std::string session;  ///< its name
     std::string name;     ///< as the client says it
     DiskIdentity disk;
-    std::string path;  ///< of the disk, for people
+    std::uint64_t mark = 0;  ///< disk_mark()
+    std::string path;        ///< of the disk, for people
   };
 
   /// It is awaited from now on, for limits::kKeepMemory; not if that are too many already.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The server's configuration file: read, or refused with a place and a reason.
+// The configuration files of both daemons: read, or refused with a place and a reason.
 #include <cstdint>
 #include <cstdio>
 #include <string>
@@ -7,6 +7,7 @@
 
 #include <sys/mman.h>
 
+#include "client/config_file.h"
 #include "common/assert.h"
 #include "fuzz/input.h"
 #include "server/config_file.h"
@@ -21,5 +22,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   server::DaemonOptions options;
   const auto loaded = server::load_config(path, options);
   if (!loaded) RNBD_ASSERT(loaded.error().code == EINVAL && !loaded.error().message.empty());
+  client::DaemonOptions mapping;
+  const auto read = client::load_config(path, mapping);
+  if (!read) RNBD_ASSERT(read.error().code == EINVAL && !read.error().message.empty());
   return 0;
 }

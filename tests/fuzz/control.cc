@@ -5,6 +5,7 @@
 #include "common/assert.h"
 #include "common/control/admin_verbs.h"
 #include "common/control/messages.h"
+#include "common/control/stats_reset.h"
 #include "common/control/verbs.h"
 #include "fuzz/input.h"
 
@@ -27,6 +28,7 @@ void read_args(const Json& args) {
   static_cast<void>(read_upgrade_args(args));
   static_cast<void>(read_export_args(args));
   static_cast<void>(read_drain_args(args));
+  static_cast<void>(read_reset_args(args));
 }
 
 void read_result(const Json& result) {

@@ -11,6 +11,7 @@
 #include <memory>
 #include <string>
 #include <unistd.h>
+#include <vector>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -128,6 +129,21 @@ TEST_F(AccessToServer, AnotherUserLooksAndIsRefusedWhatChanges) {
   EXPECT_EQ(thread_.run([this] { return handled_; }), 1);
   // One refusal does not end the connection.
   EXPECT_TRUE(client->call({kListVerb, Json::object()}, 10s));
+}
+
+TEST_F(AccessToServer, ReadersLeaveAPlaceForRoot) {
+  open_to_all();
+  std::vector<Client> readers;
+  for (int i = 0; i < 300; ++i) {
+    auto reader = connect_as(kNobody);
+    ASSERT_TRUE(reader);
+    readers.push_back(std::move(*reader));
+  }
+  auto root = connect_as(0);
+  ASSERT_TRUE(root);
+  EXPECT_TRUE(root->call({kUnmapVerb, Json::object()}, 10s));
+  EXPECT_TRUE(readers.front().call({kListVerb, Json::object()}, 10s));
+  EXPECT_FALSE(readers.back().call({kListVerb, Json::object()}, 10s)) << "it was hung up on";
 }
 
 TEST_F(AccessToServer, RootMayDoBoth) {

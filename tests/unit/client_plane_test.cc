@@ -2,6 +2,7 @@
 // The client's control plane where several things are under way at once: what was left behind, what
 // comes back, what is saved, and commands in between.
 #include <cerrno>
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -184,6 +185,20 @@ TEST_F(ClientPlane, EachPathIsRememberedWithItsPort) {
       control::to_json(control::PathArgs{"add", "blya", fabric_.host("server").address(1), 4321})));
   ASSERT_EQ(map({"sessname=blya", "device_path=vol2", "persist=yes"}), "/dev/nbd1");
   EXPECT_THAT(remembered(), Contains("dest_port=1234,4321"));
+}
+
+TEST_F(ClientPlane, WhatWasRememberedIsNotLostByAnAttemptToReplaceIt) {
+  remember(one_mapping({"device_path=vol1", "sessname=blya", "colour=blue"}));
+  settle();
+  std::filesystem::create_directory(state_path() + ".new");
+  EXPECT_THAT(map(words("vol1", true)), HasSubstr("EISDIR"));
+  EXPECT_TRUE(until([&] { return nbd_.devices.empty(); }));
+  std::filesystem::remove(state_path() + ".new");
+  ASSERT_EQ(map(words("vol2", true)), "/dev/nbd0");
+  settle();
+  EXPECT_EQ(mappings().size(), 2U);
+  EXPECT_THAT(mappings().at(0).at("words").get<std::vector<std::string>>(),
+              Contains("colour=blue"));
 }
 
 TEST_F(ClientPlane, WordsThatAreNotUnderstoodAreKeptAndToldOf) {

@@ -45,7 +45,7 @@ class ExportsTable : public testing::Test {
   }
   /// 0, or the errno of may_mean().
   int may_mean(const std::string& name, const std::filesystem::path& disk) {
-    const Status may = exports_.may_mean(name, test::find_disk(disk.string()).identity());
+    const Status may = exports_.may_mean(name, test::find_disk(disk.string()));
     return may ? 0 : may.error().code;
   }
 
@@ -331,7 +331,7 @@ TEST_F(ExportsTable, ANameThatIsOpenMayNotMeanAnotherDisk) {
   EXPECT_EQ(may_mean("/disk", other), EBUSY);
   EXPECT_EQ(may_mean("disk", directory_.path() / "disk"), 0) << "it is that one";
   EXPECT_EQ(may_mean("free", other), 0);
-  EXPECT_EQ(exports_.may_mean("disk", test::find_disk(other).identity()).error().message,
+  EXPECT_EQ(exports_.may_mean("disk", test::find_disk(other)).error().message,
             fmt::format("disk is open, as another disk: alice has {}/disk\n"
                         "unmap it there, or take another name",
                         directory_.path().string()));

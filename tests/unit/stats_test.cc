@@ -6,6 +6,7 @@
 
 #include <gtest/gtest.h>
 
+#include "common/control/stats_reset.h"
 #include "common/control/verbs.h"
 #include "common/latency.h"
 
@@ -99,6 +100,19 @@ TEST(Stats, OfWhatWasResetAreThoseSinceThen) {
       "/dev/nbd0      2    8K  128us       0     5m\n"
       "/dev/nbd1      1    4K  128us       0      -\n");
   EXPECT_TRUE(stats_table(result, {})->contains("RESET"));
+}
+
+TEST(Stats, OfADeviceThatCountsNoMoreAreNotBelowZero) {
+  control::DeviceStats device;
+  device.session = "blya";
+  device.mapping_path = "vol1";
+  device.life = "1";
+  device.reads = 1000;
+  control::StatsMarks marks;
+  ASSERT_TRUE(marks.set({device}, {.everything = true}, TimePoint()));
+  device.reads = 0;  // it is being unmapped
+  const control::Json list = marks.list({device}, TimePoint());
+  EXPECT_EQ(list.at(0).at("since_reset").at("reads"), 0);
 }
 
 TEST(Top, DoesNotNoticeAReset) {

@@ -34,8 +34,10 @@ bool only_reads(std::string_view verb) {
   return std::ranges::find(kReadingVerbs, verb) != kReadingVerbs.end();
 }
 
+bool may_change(const Peer& peer) { return peer.user == 0 || peer.user == ::geteuid(); }
+
 Status check_access(const Peer& peer, std::string_view verb) {
-  if (peer.user == 0 || peer.user == ::geteuid() || only_reads(verb)) return {};
+  if (may_change(peer) || only_reads(verb)) return {};
   return fail(EACCES,
               fmt::format("user {} may look, but not change anything\nrun it as root", peer.user));
 }

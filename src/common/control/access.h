@@ -24,6 +24,9 @@ struct Peer {
 /// Errors: those of getsockopt(2).
 Result<Peer> peer_of(int socket);
 
+/// Root, and the user this process runs as.
+[[nodiscard]] bool may_change(const Peer& peer);
+
 /// Whether a verb changes nothing. A verb that is not known here does.
 [[nodiscard]] bool only_reads(std::string_view verb);
 

@@ -90,13 +90,13 @@ Status remove_stale(const std::string& path) {
 
 /// A unit's Group= has done it already; a daemon that root starts by hand does it here.
 Status give_to_readers(const std::string& path) {
-  if (::geteuid() != 0) return {};
+  if (::geteuid() != 0 || ::getegid() != 0) return {};
   std::vector<char> text(kGroupBytes);
   group entry{};
   group* found = nullptr;
   // Whatever is wrong with the list of groups: root reaches its daemon.
   if (::getgrnam_r(kReaders, &entry, text.data(), text.size(), &found) != 0) return {};
-  if (found == nullptr || found->gr_gid == ::getegid()) return {};
+  if (found == nullptr) return {};
   if (::chown(path.c_str(), kSameUser, found->gr_gid) == 0 || errno == EPERM) return {};
   return errno_failure(fmt::format("cannot give {} to the group {}", path, kReaders));
 }

@@ -3,7 +3,9 @@
 // connection holds one request at a time, so a client that only talks cannot make us buffer.
 #include "common/control/server.h"
 
+#include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <map>
 #include <set>
 #include <string_view>
@@ -31,6 +33,8 @@ using boost::system::error_code;
 using UnixSocket = asio::local::stream_protocol::socket;
 
 constexpr std::size_t kMaxClients = 256;
+constexpr std::size_t kMaxReaders = 128;  // of them, so that who may change things finds a place
+constexpr std::chrono::seconds kRefusalPause{1};  // between lines about who may not
 constexpr std::chrono::milliseconds kAcceptPause{100};
 
 /// Which file a path names, to see whether it is still ours.
@@ -62,6 +66,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
       : socket_(std::move(socket)), peer_(peer), owner_(std::move(owner)) {}
 
   void start() { read(); }
+
+  [[nodiscard]] const Peer& peer() const { return peer_; }
 
   void close() {
     error_code ignored;
@@ -176,8 +182,7 @@ class ControlServer::Core : public Owner, public std::enable_shared_from_this<Co
       return reply(fail(ENOSYS, fmt::format("this daemon has no verb '{}'", request.verb)));
     }
     if (auto allowed = check_access(peer, request.verb); !allowed) {
-      log::warn("process {} of user {} has asked for '{}' and was refused", peer.process, peer.user,
-                request.verb);
+      tell_refusal(peer, request.verb);
       return reply(fail(std::move(allowed.error())));
     }
     found->second(request.args, std::move(reply));
@@ -198,7 +203,10 @@ class ControlServer::Core : public Owner, public std::enable_shared_from_this<Co
   void on_accept(error_code error, UnixSocket socket) {
     if (!acceptor_.is_open()) return;
     if (error) return accept_later(error);
-    if (const auto peer = peer_of(socket.native_handle())) {
+    const auto peer = peer_of(socket.native_handle());
+    if (peer && !may_change(*peer) && readers() >= kMaxReaders) {
+      log::debug("control socket {}: a reader too many is hung up on", path_);
+    } else if (peer) {
       const auto connection =
           std::make_shared<Connection>(std::move(socket), *peer, weak_from_this());
       connections_.insert(connection);
@@ -208,6 +216,19 @@ class ControlServer::Core : public Owner, public std::enable_shared_from_this<Co
     }
     // When full, further clients wait in the kernel's queue; gone() goes on.
     if (connections_.size() < kMaxClients) accept();
+  }
+
+  [[nodiscard]] std::size_t readers() const {
+    return static_cast<std::size_t>(std::ranges::count_if(
+        connections_, [](const auto& one) { return !may_change(one->peer()); }));
+  }
+
+  void tell_refusal(const Peer& peer, const std::string& verb) {
+    const auto now = std::chrono::steady_clock::now();
+    if (now < quiet_until_) return;
+    quiet_until_ = now + kRefusalPause;
+    log::warn("process {} of user {} has asked for '{}' and was refused", peer.process, peer.user,
+              verb);
   }
 
   /// Mostly out of descriptors: the client stays queued, so accepting at once would spin.
@@ -225,6 +246,7 @@ class ControlServer::Core : public Owner, public std::enable_shared_from_this<Co
   std::set<std::shared_ptr<Connection>> connections_;
   std::string path_;
   FileId file_;
+  std::chrono::steady_clock::time_point quiet_until_;  ///< about refusals
 };
 
 ControlServer::ControlServer(asio::io_context& context) : core_(std::make_shared<Core>(context)) {}

@@ -43,6 +43,12 @@ SessionPart part_of(const DeviceStats& stats) { return {stats.session, stats.map
 
 /// What has been counted on top of it. What there is at the moment stays what it is.
 DeviceStats since(DeviceStats now, const DeviceStats& then) {
+  // A device that is being unmapped counts no more, and says 0.
+  if (now.reads < then.reads || now.writes < then.writes || now.flushes < then.flushes ||
+      now.errors < then.errors || now.discards < then.discards ||
+      now.write_zeroes < then.write_zeroes) {
+    return now;
+  }
   now.reads -= then.reads;
   now.read_bytes -= then.read_bytes;
   now.writes -= then.writes;

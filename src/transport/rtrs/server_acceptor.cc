@@ -123,9 +123,7 @@ void ServerAcceptor::on_session_ended(ServerSession& session) {
 void ServerAcceptor::on_lost(ServerSession& session) {
   Awaited* known = find_awaited(session.uuid());
   if (session.returns()) {
-    if (known == nullptr && awaited_.size() == limits::kMaxSessions) {
-      awaited_.erase(awaited_.begin());
-    }
+    if (known == nullptr && awaited_.size() >= settings_.limits.all.sessions) forget_one();
     if (known == nullptr) known = &awaited_.emplace_back();
     known->session = session.uuid();
     known->name = session.name();
@@ -134,6 +132,12 @@ void ServerAcceptor::on_lost(ServerSession& session) {
   if (known == nullptr) return;
   if (session.returns() || !session.served()) return wait_for(*known);
   std::erase_if(awaited_, [known](const Awaited& one) { return &one == known; });
+}
+
+/// One that is back rather than one that is waited for.
+void ServerAcceptor::forget_one() {
+  const auto back = std::ranges::find_if(awaited_, [](const Awaited& one) { return !one.end; });
+  awaited_.erase(back == awaited_.end() ? awaited_.begin() : back);
 }
 
 void ServerAcceptor::wait_for(Awaited& session) {

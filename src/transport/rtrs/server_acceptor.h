@@ -77,6 +77,7 @@ class ServerAcceptor final : public transport::ListenerEvents, public ServerSess
   [[nodiscard]] std::size_t sessions_kept() const;
   [[nodiscard]] Awaited* find_awaited(const Uuid& session);
   void on_lost(ServerSession& session);
+  void forget_one();
   void wait_for(Awaited& session);
 
   Result<RequestHandler*> on_session_named(ServerSession& session) override;
