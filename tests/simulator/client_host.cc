@@ -16,7 +16,8 @@
 namespace rnbd::simulator {
 namespace {
 
-constexpr std::chrono::milliseconds kMapAgain{300};
+constexpr std::chrono::milliseconds kMapAgain{300};  ///< times the tempo,
+constexpr std::chrono::seconds kMapSoon{20};         ///< and no later than this
 
 /// The daemon's end of the control socket, without the socket.
 class CommandTable final : public control::Commands {
@@ -147,7 +148,7 @@ void ClientHost::look_after_mappings() {
   Life* const life = life_;
   if (life == nullptr) return;
   for (const auto& mapping : mappings_) look_after(*mapping);
-  world_.after(kMapAgain, [this, life] {
+  world_.after(std::min<Duration>(kMapAgain * world_.tempo(), kMapSoon), [this, life] {
     if (life == life_) look_after_mappings();
   });
 }

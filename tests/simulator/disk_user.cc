@@ -34,7 +34,7 @@ std::string_view name_of(NbdCommand command) {
 
 void DiskUser::begin() {
   if (device_ != nullptr && !resting_) burst();
-  world_.after(world_.some_time(habits_.pause), [this] { begin(); });
+  world_.after(world_.some_while(habits_.pause), [this] { begin(); });
 }
 
 void DiskUser::burst() {

@@ -23,7 +23,8 @@ struct Options {
   std::uint64_t seed = 0;
   std::uint64_t runs = 1;
   unsigned seconds = 0;
-  double minutes = 1;
+  double minutes = 0;  ///< of each run; 0: one, times the tempo
+  unsigned tempo = 0;  ///< 0: of the seed
   bool follow = false;
 };
 
@@ -32,7 +33,16 @@ struct Sums {
   std::uint64_t runs = 0;
   std::uint64_t answered = 0;
   std::uint64_t faults = 0;
+  double minutes = 0;
 };
+
+/// Of the run with this seed: from all at once, which finds what meets by chance, to outages of a
+/// quarter of an hour between quiet hours, which finds what waits.
+unsigned tempo_of(std::uint64_t seed) {
+  constexpr std::array<unsigned, 4> kTempos = {1, 8, 64, 256};
+  std::mt19937_64 random(seed);
+  return kTempos[random() % kTempos.size()];
+}
 
 constexpr unsigned kRunSeconds = 300;  ///< of real time; a run that takes longer hangs
 
@@ -94,24 +104,28 @@ int run_all(const char* program, const Options& options) {
     return options.seconds != 0 ? passed() < options.seconds : sums.runs < options.runs;
   };
   for (std::uint64_t seed = options.seed; wanted(); ++seed) {
+    const unsigned tempo = options.tempo != 0 ? options.tempo : tempo_of(seed);
+    const double minutes = options.minutes != 0 ? options.minutes : tempo;
     const auto length = std::chrono::duration_cast<Duration>(
-        std::chrono::duration<double, std::ratio<60>>(options.minutes));
+        std::chrono::duration<double, std::ratio<60>>(minutes));
     if (!run_one({.seed = seed,
+                  .tempo = tempo,
                   .length = length,
                   .directory = directory.path(),
                   .follow = options.follow},
                  sums)) {
       fmt::print(
-          "seed {} FAILED; again, with everything that happens:\n  {} --seed {} --minutes {} "
+          "seed {} FAILED; again, with everything that happens:\n  {} --seed {} --tempo {} "
+          "--minutes {} "
           "--follow\n",
-          seed, program, seed, options.minutes);
+          seed, program, seed, tempo, minutes);
       return 1;
     }
+    sums.minutes += minutes;
   }
-  const double simulated = static_cast<double>(sums.runs) * options.minutes;
   fmt::print(
       "{} runs passed: {} requests, {} faults, {:.0f} minutes in {:.0f} s ({:.0f} a minute)\n",
-      sums.runs, sums.answered, sums.faults, simulated, passed(), simulated / passed() * 60);
+      sums.runs, sums.answered, sums.faults, sums.minutes, passed(), sums.minutes / passed() * 60);
   return 0;
 }
 
@@ -124,7 +138,10 @@ int main(int argc, char** argv) {
   app.add_option("--seed", options.seed, "of the first run; the next ones follow (default: fresh)");
   app.add_option("--runs", options.runs, "how many")->capture_default_str();
   app.add_option("--for", options.seconds, "as many as fit into so many seconds");
-  app.add_option("--minutes", options.minutes, "simulated, of each run")->capture_default_str();
+  app.add_option("--minutes", options.minutes,
+                 "simulated, of each run (default: as many as its tempo)");
+  app.add_option("--tempo", options.tempo,
+                 "how many times as far apart all is than at once (default: of the seed)");
   app.add_flag("--follow", options.follow, "print what happens");
   CLI11_PARSE(app, argc, argv);
   log::start(options.follow ? "debug" : "off");

@@ -15,6 +15,12 @@ using std::chrono::seconds;
 constexpr std::uint64_t kMostRounds = 2'000'000;  ///< in which no time passes
 constexpr seconds kPatience{150};                 ///< for everything to end once all is healed
 
+/// Where all is slow heartbeats are too, up to the kernel's 5 s.
+std::chrono::milliseconds heartbeat_interval(const World& world,
+                                             std::chrono::milliseconds quickest) {
+  return std::min<std::chrono::milliseconds>(quickest * world.tempo(), seconds(5));
+}
+
 ServerHabits draw_server(World& world) {
   ServerHabits habits;
   habits.settings.parameters = {.queue_depth = 4 + world.below(29),
@@ -22,7 +28,8 @@ ServerHabits draw_server(World& world) {
                                 .max_header_size = 4096,
                                 .new_key = !world.one_in(3)};
   habits.settings.limits = rtrs::ClientLimits::of_memory(std::uint64_t{1} << 30);
-  habits.settings.heartbeat.interval = milliseconds(world.one_in(3) ? 1000 : 100);
+  habits.settings.heartbeat.interval =
+      heartbeat_interval(world, milliseconds(world.one_in(3) ? 1000 : 100));
   habits.disks = kDisks;
   habits.sectors = kDiskSectors;
   return habits;
@@ -42,6 +49,7 @@ Run::Run(const RunOptions& options)
     : options_(options),
       world_(options.seed, options.follow),
       fabric_({.seed = options.seed | (std::uint64_t{1} << 63), .adapters = 2}) {
+  world_.set_tempo(options.tempo);
   server_ = std::make_unique<ServerHost>(world_, fabric_, options.directory, draw_server(world_));
   intruder_ = std::make_unique<Intruder>(world_, fabric_, server_address(0));
   add_clients();
@@ -57,7 +65,9 @@ void Run::add_clients() {
     if (world_.one_in(2)) words.push_back("input_mode=rq");
     constexpr std::array kPolicies = {"rr", "mi", "ml"};
     words.push_back(fmt::format("mpath_policy={}", kPolicies[world_.below(kPolicies.size())]));
-    if (world_.one_in(3)) words.push_back("hb_interval_ms=1000");
+    const milliseconds heartbeat(world_.one_in(3) ? 1000 : 100);
+    words.push_back(
+        fmt::format("hb_interval_ms={}", heartbeat_interval(world_, heartbeat).count()));
     clients_.push_back(std::make_unique<ClientHost>(world_, fabric_, name, std::move(words)));
   }
   for (std::uint32_t disk = 0; disk < kDisks; ++disk) {
@@ -184,7 +194,8 @@ void Run::finish() {
   const auto all_mapped = [&] {
     return std::ranges::all_of(clients_, [](const auto& client) { return client->all_mapped(); });
   };
-  if (!turn_until_or_fail([&] { return all_run(); }, kPatience, "not everybody runs")) return;
+  const Duration all_started = kPatience * world_.tempo();
+  if (!turn_until_or_fail([&] { return all_run(); }, all_started, "not everybody runs")) return;
   for (const auto& client : clients_) {
     client->reconnect_paths({server_address(0), server_address(1)});
   }

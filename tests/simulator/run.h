@@ -21,6 +21,7 @@ namespace rnbd::simulator {
 
 struct RunOptions {
   std::uint64_t seed = 1;
+  unsigned tempo = 1;  ///< World::set_tempo()
   Duration length = std::chrono::minutes(2);
   std::filesystem::path directory;  ///< make_disk_files() has been here
   bool follow = false;              ///< print what happens

@@ -28,7 +28,7 @@ void Run::draw_faults() {
 }
 
 void Run::schedule_fault() {
-  world_.after(world_.some_time(fault_pause_) + milliseconds(1), [this] {
+  world_.after(world_.some_while(fault_pause_) + milliseconds(1), [this] {
     if (!faults_on_) return;
     std::uint32_t sum = 0;
     for (const Chance& chance : chances_) sum += chance.weight;
@@ -46,13 +46,13 @@ void Run::schedule_fault() {
 }
 
 void Run::cut_line() {
-  cut(any_client(), world_.below(2), world_.some_time(seconds(12)), milliseconds(0));
+  cut(any_client(), world_.below(2), world_.some_while(seconds(12)), milliseconds(0));
 }
 
 /// What goes one way is lost, and what goes the other way arrives without an answer.
 void Run::lose_one_way() {
   const Ways ways = world_.one_in(2) ? Ways::ToServer : Ways::ToClient;
-  cut(any_client(), world_.below(2), world_.some_time(seconds(12)), milliseconds(0), ways);
+  cut(any_client(), world_.below(2), world_.some_while(seconds(12)), milliseconds(0), ways);
 }
 
 /// What was sent before the client gave the line up arrives while the disk still has what was sent
@@ -128,7 +128,7 @@ void Run::refuse_connections() { fabric_.refuse_connects(1 + world_.below(4)); }
 void Run::kill_server() {
   if (!server_->running()) return;
   server_->kill(false);
-  world_.after(world_.some_time(seconds(4)), [this] { server_->start(); });
+  world_.after(world_.some_while(seconds(4)), [this] { server_->start(); });
 }
 
 /// It dies again and again while its clients connect.
@@ -147,7 +147,7 @@ void Run::shake_server() {
 void Run::cut_power() {
   if (!server_->running()) return;
   server_->kill(true);
-  world_.after(world_.some_time(seconds(8)), [this] { server_->start(); });
+  world_.after(world_.some_while(seconds(8)), [this] { server_->start(); });
 }
 
 void Run::restart_server() {
@@ -158,21 +158,21 @@ void Run::kill_client() {
   ClientHost& client = any_client();
   if (!client.running()) return;
   client.kill(true);
-  world_.after(world_.some_time(seconds(3)), [&client] { client.start(); });
+  world_.after(world_.some_while(seconds(3)), [&client] { client.start(); });
 }
 
 void Run::lose_client() {
   ClientHost& client = any_client();
   if (!client.running()) return;
   client.kill(false);
-  world_.after(world_.some_time(seconds(3)), [&client] { client.start(); });
+  world_.after(world_.some_while(seconds(3)), [&client] { client.start(); });
 }
 
 void Run::upgrade_client() { any_client().upgrade(); }
 
 void Run::pause_somebody() {
   const std::uint32_t which = world_.below(static_cast<std::uint32_t>(clients_.size()) + 1);
-  const Duration length = world_.some_time(seconds(8));
+  const Duration length = world_.some_while(seconds(8));
   if (which == clients_.size()) {
     world_.note("server: is paused");
     server_paused_ = true;
@@ -192,11 +192,11 @@ void Run::stall_thread() {
   const sim::ManualContext* const thread = threads[which];
   if (!stalled_.insert(thread).second) return;
   world_.note("thread {} of {} is stalled", which, threads.size());
-  world_.after(world_.some_time(seconds(8)), [this, thread] { stalled_.erase(thread); });
+  world_.after(world_.some_while(seconds(8)), [this, thread] { stalled_.erase(thread); });
 }
 
 void Run::slow_disks() {
-  slow_disks_down(milliseconds(1 + world_.below(3000)), world_.some_time(seconds(10)));
+  slow_disks_down(milliseconds(1 + world_.below(3000)), world_.some_while(seconds(10)));
 }
 
 void Run::slow_disks_down(Duration slowest, Duration length) {
@@ -207,7 +207,7 @@ void Run::slow_disks_down(Duration slowest, Duration length) {
 void Run::stick_disks() {
   world_.note("disks: stuck");
   server_->mood.stuck = true;
-  world_.after(world_.some_time(seconds(10)), [this] { server_->mood.stuck = false; });
+  world_.after(world_.some_while(seconds(10)), [this] { server_->mood.stuck = false; });
 }
 
 void Run::failing_disks() {
@@ -216,7 +216,7 @@ void Run::failing_disks() {
   for (const auto& client : clients_) {
     for (DiskUser* const user : client->users()) user->errors_are_fine = true;
   }
-  world_.after(world_.some_time(seconds(5)), [this] { server_->mood.fails_one_in = 0; });
+  world_.after(world_.some_while(seconds(5)), [this] { server_->mood.fails_one_in = 0; });
 }
 
 /// By whole blocks of 4 KiB.
@@ -231,7 +231,7 @@ void Run::change_path() { any_client().change_any_path({server_address(0), serve
 
 void Run::let_intruder_in() {
   intruder_->come();
-  world_.after(world_.some_time(seconds(20)), [this] { intruder_->go(); });
+  world_.after(world_.some_while(seconds(20)), [this] { intruder_->go(); });
 }
 
 void Run::heal_everything() {

@@ -40,6 +40,12 @@ class World {
   bool one_in(std::uint32_t count) { return below(count) == 0; }
   /// Between nothing and `most`, mostly short.
   Duration some_time(Duration most);
+  /// The same for what people and machines do, and not for what a packet or a disk takes: all of
+  /// that is so many times as far apart, and lasts so many times as long, as in a run where
+  /// everything happens at once.
+  Duration some_while(Duration most) { return some_time(most * tempo_); }
+  void set_tempo(unsigned tempo) { tempo_ = tempo; }
+  [[nodiscard]] unsigned tempo() const { return tempo_; }
   [[nodiscard]] std::uint64_t any_number() { return random_(); }
 
   /// Of a thing that happens all the time, and is worth a line only while somebody looks on.
@@ -68,6 +74,7 @@ class World {
 
   std::mt19937_64 random_;
   const bool follow_;
+  unsigned tempo_ = 1;
   TimePoint now_{std::chrono::hours(1)};
   std::multimap<TimePoint, std::function<void()>> events_;
   std::deque<std::string> record_;
