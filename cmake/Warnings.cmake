@@ -13,7 +13,7 @@ if(CMAKE_UNITY_BUILD AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
 endif()
 
 set(RNBD_SANITIZE "" CACHE STRING "Sanitizers to build with, as for -fsanitize=")
-set(RNBD_SANITIZED_LEVEL "1" CACHE STRING "Optimization of what is built with sanitizers: 0 compiles twice as fast")
+set(RNBD_SANITIZED_LEVEL "1" CACHE STRING "Optimization of what is built with sanitizers: 0 compiles three times as fast")
 if(RNBD_SANITIZE)
   # Instrumented code takes twice as long to compile with more; a report needs lines only. The presets take clang, which
   # needs half of the time of g++ for it, and join sources, which halves it again.
@@ -28,3 +28,13 @@ if(RNBD_SANITIZE)
     add_compile_options(-Wno-tsan)
   endif()
 endif()
+
+# What no I/O passes through, and is most of the code: with sanitizers it is not optimized, which takes the compiler a
+# third of the time.
+function(rnbd_off_the_data_path)
+  if(RNBD_SANITIZE)
+    foreach(target ${ARGN})
+      target_compile_options(${target} PRIVATE -O0)
+    endforeach()
+  endif()
+endfunction()

@@ -3,11 +3,14 @@
 #include "server/export_path.h"
 
 #include <cerrno>
+#include <fcntl.h>
 #include <string>
+#include <unistd.h>
 
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include "common/unique_fd.h"
 #include "unit/temp_directory.h"
 
 namespace rnbd::server {
@@ -59,6 +62,20 @@ TEST_F(ExportPath, KnowsHowLargeAFileIsNow) {
   EXPECT_EQ(size_of(*found), 4096U);
   fs::remove(disk_);
   EXPECT_EQ(size_of(*found).error().code, ENOENT);
+}
+
+TEST_F(ExportPath, KnowsHowLargeADeviceIs) {
+  unsigned known = 0;
+  for (const auto& device : fs::directory_iterator("/sys/class/block")) {
+    const std::string path = "/dev/" + device.path().filename().string();
+    const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!fd) continue;  // not ours to read, or without a medium
+    const auto found = search("/dev").find("host", device.path().filename().string());
+    ASSERT_TRUE(found) << describe(found.error());
+    EXPECT_EQ(size_of(*found), static_cast<std::uint64_t>(::lseek(fd.get(), 0, SEEK_END))) << path;
+    ++known;
+  }
+  if (known == 0) GTEST_SKIP() << "this machine has no block device to look at";
 }
 
 TEST_F(ExportPath, SqueezesSlashes) {

@@ -6,8 +6,8 @@
 set -euo pipefail
 source "$VM_LIB"
 source "$(dirname "$0")/pair.sh"
+source "$(dirname "$0")/answers.sh"
 
-as_promised() { "$(dirname "$0")/check_json" "$1" || vm_fail "that is not what docs/schema/$1.schema.json promises"; }
 mapped() { [[ $(rnbd-client list --noheaders | wc -l) == "$1" ]]; }
 state_is() { [[ $(rnbd-client list --noheaders | awk -v node="$1" '$1 == node { print $4 }') == "$2" ]]; }
 reads() { dd if="$1" of=/dev/null bs=64k count=16 iflag=direct status=none; }
@@ -236,4 +236,7 @@ pair_start_client --state-dir ''
 pair_expect 1 'EOPNOTSUPP: there is no state_dir' map device_path=extra persist=yes
 mapped 0
 pair_stop
+
+vm_step "all answers were as promised"
+answers_are_as_promised
 vm_step "done"

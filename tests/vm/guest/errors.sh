@@ -108,7 +108,7 @@ nbd-client -d "$node"
 vm_wait_until 20 nothing_left
 
 vm_step "several daemons side by side"
-rnbd-server daemon --port-nr 1235 --control /run/second.sock --sess-queue-depth 4 --max-io-size 4096 --log-level debug 2> "$RESULTS/second.log" &
+"$RNBD_BIN/rnbd-server" daemon --port-nr 1235 --control /run/second.sock --sess-queue-depth 4 --max-io-size 4096 --log-level debug 2> "$RESULTS/second.log" &
 second_pid=$!
 vm_wait_until 30 rnbd-server list --control /run/second.sock
 node=$(pair_map sessname=tiny path=ip:10.9.0.1 dest_port=1235 device_path=/dev/ram1)
@@ -125,7 +125,7 @@ vm_step "no leave to pin memory"
 (
     ulimit -l 8192
     exec setpriv --bounding-set -ipc_lock,-sys_resource --inh-caps -ipc_lock,-sys_resource \
-        rnbd-server daemon --port-nr 1236 --control /run/poor.sock
+        "$RNBD_BIN/rnbd-server" daemon --port-nr 1236 --control /run/poor.sock
 ) 2> "$RESULTS/poor.log" &
 poor_pid=$!
 vm_wait_until 30 rnbd-server list --control /run/poor.sock

@@ -13,7 +13,7 @@ rounds=${1:-1}
 declare -A port=([one]=1234 [two]=1235) disk=([one]=ram0 [two]=ram1) node pid
 
 start_server() { # NAME
-    rnbd-server daemon --control "/run/$1.sock" --port-nr "${port[$1]}" --dev-search-path /dev 2>> "$RESULTS/server-$1.log" &
+    "$RNBD_BIN/rnbd-server" daemon --control "/run/$1.sock" --port-nr "${port[$1]}" --dev-search-path /dev 2>> "$RESULTS/server-$1.log" &
     pid[$1]=$!
     vm_wait_until 60 rnbd-server list --control "/run/$1.sock" > /dev/null 2>&1
 }

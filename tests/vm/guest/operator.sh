@@ -6,8 +6,8 @@
 set -euo pipefail
 source "$VM_LIB"
 source "$(dirname "$0")/pair.sh"
+source "$(dirname "$0")/answers.sh"
 
-as_promised() { "$(dirname "$0")/check_json" "$@" || vm_fail "that is not what docs/schema/${!#}.schema.json promises"; }
 field() { # NAME DEVICE: of `stats --json`
     python3 -c '
 import json, sys
@@ -198,8 +198,8 @@ server_told() {
 vm_wait_until 20 client_told || vm_fail "$(cat "$RESULTS/told.log" "$RESULTS/client-events.json")"
 vm_wait_until 20 server_told || vm_fail "$(cat "$RESULTS/told.log" "$RESULTS/server-events.json")"
 kill "$client_follower" "$server_follower"
-as_promised --lines event < "$RESULTS/client-events.json"
-as_promised --lines event < "$RESULTS/server-events.json"
+as_promised event lines < "$RESULTS/client-events.json"
+as_promised event lines < "$RESULTS/server-events.json"
 
 vm_step "sessions, recovery, discovery, what is wrong with the host"
 rnbd-client session list
@@ -221,7 +221,7 @@ rnbd-client doctor --json | as_promised doctor
 vm_step "the same answers in other shapes, and what is not there"
 rnbd-client tree --json | tee /tmp/tree | as_promised client-list
 as_promised path-list < /tmp/tree
-rnbd-server revalidate --json | as_promised --may-be-empty revalidate
+rnbd-server revalidate --json | as_promised revalidate empty
 rnbd-server doctor --json | as_promised doctor
 for words in resize unmap remap recover show 'path list' 'path reconnect ip:10.9.0.1' 'session set on_no_path=queue'; do
     read -r -a word <<< "$words"
@@ -279,4 +279,7 @@ echo 'control = [' > /etc/rnbd/client.toml.d/wrong.toml
 rnbd-client list
 rnbd-client list --control /run/rnbd/another.sock
 pair_end client "$client_pid"
+
+vm_step "all answers were as promised"
+answers_are_as_promised
 vm_step "done"

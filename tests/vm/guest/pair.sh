@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
 #
-# A server and a client daemon for guest scripts, to be sourced behind lib.sh. Programs come from RNBD_BIN. Logs go to
+# A server and a client daemon for guest scripts, to be sourced behind lib.sh. Programs come from RNBD_BIN, those that only
+# ask a daemon from RNBD_COMMANDS if that is set: of a build with sanitizers they take half a second to start. Logs go to
 # $RESULTS; pair_stop ends both and fails if either did not end well, leaked, or logged what it should not have.
 
-PATH="$RNBD_BIN:$PATH"
+PATH="${RNBD_COMMANDS:-$RNBD_BIN}:$PATH"
 export ASAN_OPTIONS="detect_leaks=1:abort_on_error=0:exitcode=99:log_path=$RESULTS/sanitizer"
 export TSAN_OPTIONS="exitcode=99:log_path=$RESULTS/sanitizer"
 export UBSAN_OPTIONS="print_stacktrace=1"
@@ -30,13 +31,13 @@ pair_post_mortem() { # what both say, where their threads are, and what the adap
 trap pair_post_mortem EXIT
 
 pair_start_server() { # OPTION…: rnbd-server daemon, up when this returns
-    rnbd-server daemon "$@" 2>> "$RESULTS/server.log" &
+    "$RNBD_BIN/rnbd-server" daemon "$@" 2>> "$RESULTS/server.log" &
     server_pid=$!
     vm_wait_until 60 rnbd-server list > /dev/null 2> "$RESULTS/wait.log" || vm_fail "no server: $(tail -n 3 "$RESULTS/server.log")"
 }
 
 pair_start_client() { # OPTION…: rnbd-client daemon, up when this returns
-    rnbd-client daemon "$@" 2>> "$RESULTS/client.log" &
+    "$RNBD_BIN/rnbd-client" daemon "$@" 2>> "$RESULTS/client.log" &
     client_pid=$!
     vm_wait_until 60 rnbd-client list > /dev/null 2> "$RESULTS/wait.log" || vm_fail "no client: $(tail -n 3 "$RESULTS/client.log")"
 }

@@ -27,7 +27,7 @@ in_group() { # COMMAND…: this shell becomes COMMAND, in the group
     exec "$@"
 }
 
-(in_group rnbd-client daemon --supervise) 2>> "$RESULTS/client.log" &
+(in_group "$RNBD_BIN/rnbd-client" daemon --supervise) 2>> "$RESULTS/client.log" &
 client_pid=$!
 vm_wait_until 60 rnbd-client list > /dev/null 2> "$RESULTS/wait.log" || vm_fail "no client: $(tail -n 3 "$RESULTS/client.log")"
 node=$(pair_map server=ip:10.9.0.1 device_path=/dev/ram0)

@@ -23,7 +23,7 @@ if [[ $GUEST == b ]]; then
     echo booted >> /shared/lives
     life=$(wc -l < /shared/lives)
     rm -f "$RESULTS/server.log"
-    rnbd-server daemon --dev-search-path /dev 2> "$RESULTS/server.log" &
+    "$RNBD_BIN/rnbd-server" daemon --dev-search-path /dev 2> "$RESULTS/server.log" &
     server_pid=$!
     vm_wait_until 60 listens
     vm_signal "listens-$life"
