@@ -23,27 +23,16 @@ constexpr std::uint16_t kWritableKind = 2;
 constexpr std::uint16_t kUnwatchKind = 3;
 constexpr std::uint16_t kFirstSinkKind = 4;
 
-void settle_thread(const std::string& name, int cpu) {
-  pthread_setname_np(pthread_self(), name.substr(0, 15).c_str());
-  if (cpu < 0) return;
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  CPU_SET(static_cast<std::size_t>(cpu), &set);
-  if (pthread_setaffinity_np(pthread_self(), sizeof set, &set) != 0) {
-    log::debug("{} runs unpinned: CPU {} is not to be had", name, cpu);
-  }
-}
-
 }  // namespace
 
-Result<std::unique_ptr<Worker>> Worker::start(std::string name, int cpu) {
+Result<std::unique_ptr<Worker>> Worker::start(const std::string& name) {
   auto mailbox = Mailbox::create();
   if (!mailbox) return fail(mailbox.error());
   std::unique_ptr<Worker> worker(new Worker(std::move(*mailbox)));
   std::promise<Status> ready;
   auto started = ready.get_future();
-  worker->thread_ = std::thread([&worker = *worker, &ready, name = std::move(name), cpu] {
-    settle_thread(name, cpu);
+  worker->thread_ = std::thread([&worker = *worker, &ready, &name] {
+    pthread_setname_np(pthread_self(), name.substr(0, 15).c_str());
     // The thread that creates the ring is the only one that may use it.
     auto ring = IoRing::create(kRingEntries, kRingCompletions);
     if (!ring) {

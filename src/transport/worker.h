@@ -86,9 +86,9 @@ class WorkerContext : public Executor {
 
 class Worker final : public WorkerContext {
  public:
-  /// Starts a thread called `name`, on `cpu` if that is not negative. Returns when its ring is up.
+  /// Starts a thread called `name`, on whichever CPU the kernel likes. Returns when its ring is up.
   /// Errors: those of io_uring_setup(2) and eventfd(2).
-  static Result<std::unique_ptr<Worker>> start(std::string name, int cpu);
+  static Result<std::unique_ptr<Worker>> start(const std::string& name);
 
   /// Ends the thread after what was posted before has run; joins it.
   ~Worker() override;

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A daemon's workers: one for each CPU that the process may use, pinned to it. Control thread.
+// A daemon's workers: as many as the process may use CPUs, and on none for good. What a worker
+// waits for runs beside it, so one that had to stay on a busy CPU would wait where another is idle.
+// Control thread.
 #pragma once
 
 #include <memory>
@@ -20,9 +22,8 @@ class WorkerPool {
     CPU_ZERO(&allowed);
     ::sched_getaffinity(0, sizeof allowed, &allowed);
     WorkerPool pool;
-    for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
-      if (!CPU_ISSET(static_cast<std::size_t>(cpu), &allowed)) continue;
-      auto worker = Worker::start(name + "/" + std::to_string(cpu), cpu);
+    for (int number = 0; number < CPU_COUNT(&allowed); ++number) {
+      auto worker = Worker::start(name + "/" + std::to_string(number));
       if (!worker) return fail(worker.error());
       pool.workers_.push_back(std::move(*worker));
     }

@@ -43,7 +43,7 @@ class WaitingClient final : public server::StoreClient {
 class StoreBench {
  public:
   StoreBench() {
-    auto worker = Worker::start("test", -1);
+    auto worker = Worker::start("test");
     EXPECT_TRUE(worker) << describe(worker.error());
     worker_ = std::move(*worker);
     run([this] {

@@ -51,7 +51,7 @@ class Alarm final : public Timed {
 class WorkerTest : public testing::Test {
  protected:
   void SetUp() override {
-    auto worker = Worker::start("test", -1);
+    auto worker = Worker::start("test");
     ASSERT_TRUE(worker) << describe(worker.error());
     worker_ = std::move(*worker);
   }

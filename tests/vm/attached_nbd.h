@@ -63,7 +63,7 @@ class Lane final : public client::BlockQueueEvents {
  public:
   Lane(int number, SharedDisk& disk, const client::BlockQueue::Config& config)
       : disk_(disk), config_(config) {
-    auto started = Worker::start("nbd-" + std::to_string(number), -1);
+    auto started = Worker::start("nbd-" + std::to_string(number));
     EXPECT_TRUE(started) << describe(started.error());
     worker_ = std::move(*started);
   }

@@ -24,6 +24,8 @@ constexpr std::size_t kBatch = 32;  ///< requests or completions a call, on the 
 /// 0.64 ms. The connection manager asks for 655 ms, which a peer that finds no receive then sleeps.
 constexpr std::uint8_t kReceiverNotReadyTimer = 12;
 
+constexpr unsigned kArmsPerDrain = 16;  ///< so that signals which came late do not pile up
+
 /// Of the last work and the last receive, each.
 constexpr std::uint64_t kDrainMark = UINT64_MAX;
 constexpr std::uint32_t kDrainSlots = 1;
@@ -225,6 +227,7 @@ std::size_t Queue::poll_adapter(std::span<Completion> out) {
       if (each.status != IBV_WC_SUCCESS) note_failure(ibv_wc_status_str(each.status));
       out[total++] = to_completion(each);
     }
+    completed_ = true;
     if (static_cast<std::size_t>(count) < room) break;
   }
   return total;
@@ -232,7 +235,7 @@ std::size_t Queue::poll_adapter(std::span<Completion> out) {
 
 bool Queue::arm() {
   if (early_) return false;
-  drain_signals();
+  take_signal();
   if (ibv_req_notify_cq(completions_.get(), /*solicited_only=*/0) != 0) {
     note_failure("ibv_req_notify_cq");
   }
@@ -244,10 +247,28 @@ bool Queue::arm() {
   return false;
 }
 
-void Queue::drain_signals() {
+/// Each arm() brings one signal at most, once something has completed; asking whether there is
+/// another costs a system call. One that comes late stays for one of the next times.
+void Queue::take_signal() {
+  if (++armed_ % kArmsPerDrain == 0) {
+    drain_signals();
+  } else if (completed_) {
+    take_one_signal();
+  }
+  completed_ = false;
+}
+
+bool Queue::take_one_signal() {
   ibv_cq* queue = nullptr;
   void* context = nullptr;
-  while (ibv_get_cq_event(channel_.get(), &queue, &context) == 0) ++unacknowledged_;
+  if (ibv_get_cq_event(channel_.get(), &queue, &context) != 0) return false;
+  ++unacknowledged_;
+  return true;
+}
+
+void Queue::drain_signals() {
+  while (take_one_signal()) {
+  }
 }
 
 }  // namespace rnbd::transport::verbs

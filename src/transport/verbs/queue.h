@@ -53,6 +53,8 @@ class Queue {
   Status post_bind(const WorkRequest& work);
   std::unexpected<Error> refused(int code, const char* call);
   void note_failure(const char* what);
+  void take_signal();
+  bool take_one_signal();
   void drain_signals();
 
   CompletionChannel channel_;
@@ -65,6 +67,8 @@ class Queue {
   /// Signals taken: acknowledging takes a lock, so it is done once, for ibv_destroy_cq. Both sides
   /// count modulo 2^32.
   unsigned unacknowledged_ = 0;
+  unsigned armed_ = 0;               ///< how often
+  bool completed_ = false;           ///< anything, since it was armed last
   std::optional<Completion> early_;  ///< found by arm(), not handed out yet
   std::atomic<const char*> failure_ = nullptr;
 };
