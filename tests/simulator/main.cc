@@ -36,8 +36,8 @@ struct Sums {
   double minutes = 0;
 };
 
-/// Of the run with this seed: from all at once, which finds what meets by chance, to outages of a
-/// quarter of an hour between quiet hours, which finds what waits.
+/// Of the run with this seed: from all at once, which finds what meets by chance, to outages of up
+/// to an hour, which finds what waits.
 unsigned tempo_of(std::uint64_t seed) {
   constexpr std::array<unsigned, 4> kTempos = {1, 8, 64, 256};
   std::mt19937_64 random(seed);
@@ -138,10 +138,12 @@ int main(int argc, char** argv) {
   app.add_option("--seed", options.seed, "of the first run; the next ones follow (default: fresh)");
   app.add_option("--runs", options.runs, "how many")->capture_default_str();
   app.add_option("--for", options.seconds, "as many as fit into so many seconds");
-  app.add_option("--minutes", options.minutes,
-                 "simulated, of each run (default: as many as its tempo)");
-  app.add_option("--tempo", options.tempo,
-                 "how many times as far apart all is than at once (default: of the seed)");
+  app.add_option("--minutes", options.minutes, "simulated, of each run (default: its tempo)")
+      ->check(CLI::Range(0.01, 1e6));
+  app.add_option(
+         "--tempo", options.tempo,
+         "how many times as far apart things are as when all is at once (default: of the seed)")
+      ->check(CLI::Range(1, 10000));
   app.add_flag("--follow", options.follow, "print what happens");
   CLI11_PARSE(app, argc, argv);
   log::start(options.follow ? "debug" : "off");

@@ -15,10 +15,11 @@ using std::chrono::seconds;
 constexpr std::uint64_t kMostRounds = 2'000'000;  ///< in which no time passes
 constexpr seconds kPatience{150};                 ///< for everything to end once all is healed
 
-/// Where all is slow heartbeats are too, up to the kernel's 5 s.
+/// Where all is slow heartbeats are too: up to 1 s those that are quick, and up to the kernel's 5 s
+/// the others.
 std::chrono::milliseconds heartbeat_interval(const World& world,
                                              std::chrono::milliseconds quickest) {
-  return std::min<std::chrono::milliseconds>(quickest * world.tempo(), seconds(5));
+  return quickest * std::min(world.tempo(), quickest < milliseconds(1000) ? 10U : 5U);
 }
 
 ServerHabits draw_server(World& world) {

@@ -24,7 +24,7 @@ constexpr std::size_t kBatch = 32;  ///< requests or completions a call, on the 
 /// 0.64 ms. The connection manager asks for 655 ms, which a peer that finds no receive then sleeps.
 constexpr std::uint8_t kReceiverNotReadyTimer = 12;
 
-constexpr unsigned kArmsPerDrain = 16;  ///< so that signals which came late do not pile up
+constexpr unsigned kArmsPerDrain = 16;  ///< so that signals of which two came do not pile up
 
 /// Of the last work and the last receive, each.
 constexpr std::uint64_t kDrainMark = UINT64_MAX;
@@ -227,7 +227,7 @@ std::size_t Queue::poll_adapter(std::span<Completion> out) {
       if (each.status != IBV_WC_SUCCESS) note_failure(ibv_wc_status_str(each.status));
       out[total++] = to_completion(each);
     }
-    completed_ = true;
+    signal_due_ = true;
     if (static_cast<std::size_t>(count) < room) break;
   }
   return total;
@@ -247,15 +247,15 @@ bool Queue::arm() {
   return false;
 }
 
-/// Each arm() brings one signal at most, once something has completed; asking whether there is
-/// another costs a system call. One that comes late stays for one of the next times.
+/// Each arm() brings one signal at most, and only once something has completed; asking whether
+/// there is another costs a system call. One that is late is asked for until it has come: some
+/// adapters take an arm() for the one before as long as that one's signal has not been read.
 void Queue::take_signal() {
   if (++armed_ % kArmsPerDrain == 0) {
-    drain_signals();
-  } else if (completed_) {
-    take_one_signal();
+    if (drain_signals()) signal_due_ = false;
+  } else if (signal_due_) {
+    signal_due_ = !take_one_signal();
   }
-  completed_ = false;
 }
 
 bool Queue::take_one_signal() {
@@ -266,9 +266,11 @@ bool Queue::take_one_signal() {
   return true;
 }
 
-void Queue::drain_signals() {
-  while (take_one_signal()) {
-  }
+/// False: there was none.
+bool Queue::drain_signals() {
+  bool any = false;
+  while (take_one_signal()) any = true;
+  return any;
 }
 
 }  // namespace rnbd::transport::verbs

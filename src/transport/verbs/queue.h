@@ -55,7 +55,7 @@ class Queue {
   void note_failure(const char* what);
   void take_signal();
   bool take_one_signal();
-  void drain_signals();
+  bool drain_signals();
 
   CompletionChannel channel_;
   CompletionQueue completions_;
@@ -68,7 +68,7 @@ class Queue {
   /// count modulo 2^32.
   unsigned unacknowledged_ = 0;
   unsigned armed_ = 0;               ///< how often
-  bool completed_ = false;           ///< anything, since it was armed last
+  bool signal_due_ = false;          ///< something completed, and its signal has not been read
   std::optional<Completion> early_;  ///< found by arm(), not handed out yet
   std::atomic<const char*> failure_ = nullptr;
 };

@@ -23,7 +23,7 @@ pair_expect 10 'start it: systemctl start rnbd-client' rnbd-client map "$server"
 pair_expect 10 'start it: systemctl start rnbd-server' rnbd-server list
 
 vm_step "no RDMA device"
-pair_expect 7 'rdma link add rxe0 type rxe' rnbd-server daemon
+pair_expect 7 'rdma link add rxe0 type rxe' "$RNBD_BIN/rnbd-server" daemon
 pair_start_client
 pair_expect 7 'rdma link add rxe0 type rxe' rnbd-client map "$server" device_path=/dev/ram0
 
@@ -116,8 +116,8 @@ dd if=/dev/urandom of="$node" bs=1M count=4 oflag=direct status=none
 sync
 cmp -n 4194304 "$node" /dev/ram1
 rnbd-server list --control /run/second.sock | grep ram1 > /dev/null
-pair_expect 5 EADDRINUSE rnbd-server daemon --control /run/third.sock --port-nr 1235
-pair_expect 5 EADDRINUSE rnbd-client daemon
+pair_expect 5 EADDRINUSE "$RNBD_BIN/rnbd-server" daemon --control /run/third.sock --port-nr 1235
+pair_expect 5 EADDRINUSE "$RNBD_BIN/rnbd-client" daemon
 rnbd-client unmap "$node"
 pair_end second "$second_pid"
 
