@@ -12,26 +12,13 @@
 
 #include "common/assert.h"
 #include "common/control/verbs.h"
+#include "sim/command_table.h"
 
 namespace rnbd::simulator {
 namespace {
 
 constexpr std::chrono::milliseconds kMapAgain{300};  ///< times the tempo,
 constexpr std::chrono::seconds kMapSoon{20};         ///< and no later than this
-
-/// The daemon's end of the control socket, without the socket.
-class CommandTable final : public control::Commands {
- public:
-  void handle(std::string verb, Handler handler) override {
-    handlers_[std::move(verb)] = std::move(handler);
-  }
-  void call(const std::string& verb, const control::Json& args, control::Reply reply) {
-    handlers_.at(verb)(args, std::move(reply));
-  }
-
- private:
-  std::map<std::string, Handler> handlers_;
-};
 
 std::uint32_t index_of(const std::string& node) {
   constexpr std::string_view kPrefix = "/dev/nbd";
@@ -56,7 +43,7 @@ struct ClientHost::Life {
 
   sim::ManualControl control;
   std::array<sim::ManualContext, 2> workers;
-  CommandTable commands;
+  sim::CommandTable commands;
   client::ControlPlane plane;
   bool leaving = false;
 };

@@ -25,6 +25,7 @@
 #include "client/control_plane.h"
 #include "common/control/state_file.h"
 #include "common/control/verbs.h"
+#include "sim/command_table.h"
 #include "sim/manual_control.h"
 #include "sim/memory_fabric.h"
 #include "sim/nbd_socket_driver.h"
@@ -58,19 +59,6 @@ class Letterbox final : public Executor {
   std::mutex mutex_;
   std::condition_variable arrived_;
   std::vector<Task> letters_;
-};
-
-class CommandTable final : public control::Commands {
- public:
-  void handle(std::string verb, Handler handler) override {
-    handlers_[std::move(verb)] = std::move(handler);
-  }
-  void call(const std::string& verb, const control::Json& args, control::Reply reply) {
-    handlers_.at(verb)(args, std::move(reply));
-  }
-
- private:
-  std::map<std::string, Handler> handlers_;
 };
 
 class PlayedKeeper final : public DescriptorKeeper {
@@ -282,7 +270,7 @@ class ClientBench : public testing::Test {
   PlayedNbd nbd_{control_};
   PlayedKeeper keeper_;
   std::optional<control::StateFile> state_;
-  CommandTable commands_;
+  sim::CommandTable commands_;
   ControlPlane plane_{{.fabric = fabric_.host("client"),
                        .control = control_,
                        .nbd = nbd_,

@@ -2,7 +2,6 @@
 // A client that is being replaced while a server keeps a command waiting: what is mapped is brought
 // to rest all the same.
 #include <array>
-#include <map>
 #include <string>
 #include <utility>
 #include <vector>
@@ -13,6 +12,7 @@
 #include "client/descriptor_store.h"
 #include "common/control/verbs.h"
 #include "common/log.h"
+#include "sim/command_table.h"
 #include "sim/manual_control.h"
 #include "sim/memory_fabric.h"
 #include "unit/disk_bench.h"
@@ -48,14 +48,6 @@ class QuietKernel final : public NbdDriver {
   std::vector<UniqueFd> sockets_;
 };
 
-class CommandTable final : public control::Commands {
- public:
-  void handle(std::string verb, Handler handler) override {
-    handlers[std::move(verb)] = std::move(handler);
-  }
-  std::map<std::string, Handler> handlers;
-};
-
 class HandOver : public testing::Test {
  protected:
   HandOver() {
@@ -79,8 +71,8 @@ class HandOver : public testing::Test {
   void map(const std::string& disk) {
     const std::vector<std::string> words = {
         "sessname=s", "path=" + fabric_.host("server").address(), "device_path=" + disk};
-    commands_.handlers.at(control::kMapVerb)(control::map_args(words),
-                                             control::Reply([](const control::Outcome&) {}));
+    commands_.call(control::kMapVerb, control::map_args(words),
+                   control::Reply([](const control::Outcome&) {}));
     pass({});
   }
   void pass(Duration time) {
@@ -101,7 +93,7 @@ class HandOver : public testing::Test {
   std::array<sim::ManualContext, 2> workers_;
   QuietKernel kernel_;
   DescriptorStore nobody_;
-  CommandTable commands_;
+  sim::CommandTable commands_;
   ControlPlane plane_{{.fabric = fabric_.host("client"),
                        .control = control_,
                        .nbd = kernel_,

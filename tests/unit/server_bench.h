@@ -19,6 +19,7 @@
 #include "common/control/state_file.h"
 #include "common/control/verbs.h"
 #include "server/control_plane.h"
+#include "sim/command_table.h"
 #include "sim/manual_control.h"
 #include "sim/memory_fabric.h"
 #include "unit/disk_bench.h"
@@ -95,8 +96,9 @@ class ServerBench {
   using Answer = std::optional<control::Outcome>;
   std::shared_ptr<Answer> ask(const std::string& verb, const control::Json& args) {
     auto answer = std::make_shared<Answer>();
-    commands_.handlers.at(verb)(
-        args, control::Reply([answer](const control::Outcome& outcome) { *answer = outcome; }));
+    commands_.call(verb, args, control::Reply([answer](const control::Outcome& outcome) {
+                     *answer = outcome;
+                   }));
     settle();
     return answer;
   }
@@ -154,17 +156,9 @@ class ServerBench {
   MemoryDisks disks;
 
  private:
-  class CommandTable final : public control::Commands {
-   public:
-    void handle(std::string verb, Handler handler) override {
-      handlers[std::move(verb)] = std::move(handler);
-    }
-    std::map<std::string, Handler> handlers;
-  };
-
   std::array<MemoryStore, 2> stores_ = {MemoryStore(workers[0], disks),
                                         MemoryStore(workers[1], disks)};
-  CommandTable commands_;
+  sim::CommandTable commands_;
 
  public:
   ControlPlane plane{control,
