@@ -27,6 +27,9 @@ FUZZ_SECONDS = 2
 # What runs beside a guest takes what it leaves. Never a second guest: two at once take longer than one behind the other,
 # since their processors wait for each other where the host has not more of them.
 ASIDE = ("nice", "-n", "15")
+# However nice a compiler is, Linux lets it finish its slice while a guest's processor waits: the guest takes up to three
+# times as long. Real-time it does not wait. Two machines may not have that: they would keep each other from the processors.
+UNDISTURBED = ("chrt", "--rr", "1")
 SANITIZERS = {
     "ASAN_OPTIONS": "detect_leaks=1",
     "UBSAN_OPTIONS": "print_stacktrace=1",
@@ -238,41 +241,54 @@ def here(run: Run, preset: str, aside: bool = False) -> None:
 
 
 def guests(run: Run, built: dict[str, Future], rest: Future) -> None:
-    """One after the other. Two machines wait for each other much of the time, and what is built meanwhile costs them
-    little; the others take up to twice as long beside a compiler, so they wait until there is none."""
+    """One after the other, those first whose programs are there. Two machines wait for each other much of the time, and
+    what is built meanwhile costs them little; the others come afterwards, undisturbed."""
+    undisturbed = UNDISTURBED if _can(*UNDISTURBED, "true") else ()
     rows = [line.split() for line in _output("tests/vm/run_suite", "--list").splitlines()]
-    for name, preset, seconds, machines in sorted(rows, key=lambda row: row[3] == "1"):
-        if machines == "1":
+    rows.sort(key=lambda row: row[3] == "1")
+    while rows:
+        name, preset, seconds, machines = row = next((row for row in rows if built[row[1]].done()), rows[0])
+        rows.remove(row)
+        if machines == "1" and not undisturbed:
             rest.result()
         if built[preset].result():
-            run.step(f"guest {name}", ["tests/vm/run_suite", name], int(seconds) + 60, read_log, guest=True)
+            words = [*(undisturbed if machines == "1" else ()), "tests/vm/run_suite", name]
+            run.step(f"guest {name}", words, int(seconds) + 60, read_log, guest=True)
         else:
             run.cannot(f"guest {name}", f"the {preset} build failed")
 
 
 def build_asan(run: Run) -> bool:
-    good = build(run, "asan", aside=True)
-    if good:
-        here(run, "asan", aside=True)
-    else:
-        run.cannot("tests asan", "its build failed")
-    return good
+    return build(run, "asan", aside=True)
 
 
 def build_tsan(run: Run) -> bool:
     """The daemons, for guests, and what starts threads."""
     # They do little here, so it is not worth the compiler's care, which takes half of the build's time.
-    if not build(run, "tsan", (*THREAD_PROGRAMS, *DAEMONS), aside=True, words="-DRNBD_SANITIZED_LEVEL=0"):
-        run.cannot("tests tsan", "its build failed")
-        return False
-    for each in THREAD_PROGRAMS:
-        by_program(run, "tsan", each, aside=True)
-    return True
+    return build(run, "tsan", (*THREAD_PROGRAMS, *DAEMONS), aside=True, words="-DRNBD_SANITIZED_LEVEL=0")
+
+
+def tests_here(run: Run, built: dict[str, Future]) -> None:
+    """All tests that need no guest, with what has been built."""
+    if built["release"].result():
+        by_ctest(run, "release", "vm|gtest", aside=True)
+    if built["asan"].result():
+        here(run, "asan", aside=True)
+    if built["tsan"].result():
+        for each in THREAD_PROGRAMS:
+            by_program(run, "tsan", each, aside=True)
+    for preset in built:
+        if not built[preset].result():
+            run.cannot(f"tests {preset}", "its build failed")
 
 
 def lint_and_fuzz(run: Run) -> None:
     run.step("format and tidy", [*ASIDE, "scripts/tidy.sh"], TEST_SECONDS, lambda _: Cases())
     run.step("fuzz", [*ASIDE, "scripts/fuzz.py", "--seconds", FUZZ_SECONDS], BUILD_SECONDS, read_fuzzers)
+
+
+def _can(*command: str) -> bool:
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 def _output(*command: str) -> str:
@@ -293,11 +309,8 @@ def everything(run: Run, fast: bool) -> None:
             "asan": background.submit(build_asan, run),
             "tsan": background.submit(build_tsan, run),
         }
+        background.submit(tests_here, run, built)
         rest = background.submit(lint_and_fuzz, run)
-        if release.result():
-            by_ctest(run, "release", "vm|gtest")
-        else:
-            run.cannot("tests release", "its build failed")
         if kernels is not None and kernels.result():
             guests(run, built, rest)
         for each in (*built.values(), rest):
