@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # Runs every test there is, from a clean clone: installs what is missing, builds (release, ASan and UBSan, TSan), runs
-# the tests of this machine, the linters, and the tests in guests. Some 30 minutes on two cores.
+# the tests of this machine, the linters, and the tests in guests. 29 minutes on two cores.
 #
 #   scripts/test.sh            everything; exits with 0 only if all passed
 #   scripts/test.sh --fast     without the guests

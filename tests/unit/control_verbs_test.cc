@@ -152,7 +152,10 @@ TEST(VerbResults, ThatMakeNoSenseAreRefused) {
        {"reload",
         check_reload_result,
         {"[]", "{}", R"({"changed":[]})", R"({"changed":[3],"needs_restart":[]})",
-         R"({"changed":[],"needs_restart":{}})"}},
+         R"({"changed":[],"needs_restart":{}})",
+         R"({"changed":[],"needs_restart":[],"refused":{}})",
+         R"({"changed":[],"needs_restart":[],"refused":[{"key":"export"}]})",
+         R"({"changed":[],"needs_restart":[],"refused":[{"key":1,"reason":"no"}]})"}},
        {"drain",
         status_of(read_drain_result),
         {"[]", "{}", R"({"devices":1})", R"({"devices":-1,"returning":1})",
@@ -167,10 +170,14 @@ TEST(VerbResults, AreUnderstoodAsTheyWereSaid) {
   EXPECT_TRUE(check_sessions_result(sessions_result(Json::array({to_json(SessionEntry{})}))));
   EXPECT_TRUE(check_servers_result(servers_result(Json::array({to_json(ServerEntry{})}))));
   EXPECT_TRUE(check_exports_result(exports_result(Json::array({to_json(ExportEntry{})}))));
-  const auto reloaded = read_reload_result(to_json(ReloadResult{{"a"}, {"b", "c"}}));
+  const auto reloaded =
+      read_reload_result(to_json(ReloadResult{{"a"}, {"b", "c"}, {{"d", "it is in use"}}}));
   ASSERT_TRUE(reloaded);
   EXPECT_THAT(reloaded->changed, ElementsAre("a"));
   EXPECT_THAT(reloaded->needs_restart, ElementsAre("b", "c"));
+  ASSERT_EQ(reloaded->refused.size(), 1U);
+  EXPECT_EQ(reloaded->refused[0].key, "d");
+  EXPECT_EQ(reloaded->refused[0].why, "it is in use");
   EXPECT_TRUE(check_reload_result(to_json(ReloadResult{})));
   const auto drained = read_drain_result(to_json(DrainResult{2, 1}));
   ASSERT_TRUE(drained);
