@@ -8,7 +8,6 @@
 #include <utility>
 
 #include "common/assert.h"
-#include "common/log.h"
 
 namespace rnbd {
 namespace {
