@@ -16,6 +16,7 @@
 #include "client/config_file.h"
 #include "common/metrics_address.h"
 #include "common/slow_io.h"
+#include "common/spin.h"
 #include "common/words.h"
 
 namespace rnbd::cli {
@@ -38,6 +39,7 @@ Checked take_arguments(const ClientDaemonArguments& arguments,
        {take_argument(control, client::check_control, options.control_path),
         take_argument(arguments.log_level, check_log_level, options.log_level),
         take_argument(arguments.slow_io_ms, check_slow_io_ms, options.slow_io_ms),
+        take_argument(arguments.spin_us, check_spin_us, options.spin_us),
         take_argument(arguments.metrics_listen, check_metrics_listen, options.metrics_listen),
         take_argument(arguments.state_dir, check_state_dir, options.state_dir)}) {
     if (!checked) return checked;
@@ -123,6 +125,10 @@ void ClientDaemonArguments::add_to(CLI::App& verb) {
   verb.add_option("--log-level", log_level, "How much to log [info]")
       ->type_name(fmt::format("{}", fmt::join(kLogLevels, "|")));
   verb.add_option("--slow-io-ms", slow_io_ms, "Log requests that take so long; 0 logs none [0]")
+      ->type_name("N");
+  verb.add_option("--spin-us", spin_us,
+                  "Longest look for work before a worker sleeps, where waits are short; 0: none "
+                  "[500]")
       ->type_name("N");
   verb.add_option("--metrics-listen", metrics_listen,
                   "Metrics for Prometheus: 127.0.0.1:PORT, [::1]:PORT or unix:/PATH [none]")

@@ -21,6 +21,7 @@ struct ClientDaemonArguments {
   std::optional<std::string> config_file;
   std::optional<std::string> log_level;
   std::optional<std::int64_t> slow_io_ms;
+  std::optional<std::int64_t> spin_us;
   std::optional<std::string> metrics_listen;
   std::optional<std::string> state_dir;
 

@@ -20,6 +20,7 @@
 #include "common/control/verbs.h"
 #include "common/metrics_address.h"
 #include "common/slow_io.h"
+#include "common/spin.h"
 #include "common/words.h"
 #include "server/config_file.h"
 #include "server/daemon_options.h"
@@ -41,6 +42,7 @@ struct DaemonArguments {
   std::optional<std::int64_t> hb_interval_ms;
   std::optional<std::int64_t> hb_missed_max;
   std::optional<std::int64_t> slow_io_ms;
+  std::optional<std::int64_t> spin_us;
   std::array<std::optional<std::int64_t>, server::kLimitOptions.size()> limits;
   std::optional<std::string> metrics_listen;
   std::optional<std::string> log_level;
@@ -92,6 +94,7 @@ Status override_all(const DaemonArguments& arguments, const std::optional<std::s
         override_with(arguments.hb_interval_ms, server::check_hb_interval, options.hb_interval_ms),
         override_with(arguments.hb_missed_max, server::check_hb_missed_max, options.hb_missed_max),
         override_with(arguments.slow_io_ms, check_slow_io_ms, options.slow_io_ms),
+        override_with(arguments.spin_us, check_spin_us, options.spin_us),
         override_with(arguments.metrics_listen, check_metrics_listen, options.metrics_listen),
         override_with(arguments.log_level, check_log_level, options.log_level),
         override_with(arguments.state_dir, check_state_dir, options.state_dir)}) {
@@ -215,6 +218,10 @@ class ServerCommands {
         ->type_name("N");
     verb.add_option("--slow-io-ms", arguments_.slow_io_ms,
                     "Log requests that take so long; 0 logs none [0]")
+        ->type_name("N");
+    verb.add_option("--spin-us", arguments_.spin_us,
+                    "Longest look for work before a worker sleeps, where waits are short; 0: none "
+                    "[500]")
         ->type_name("N");
     for (std::size_t i = 0; i < arguments_.limits.size(); ++i) {
       const server::LimitOption& limit = server::kLimitOptions[i];

@@ -103,11 +103,12 @@ std::size_t BlockQueue::poll() {
   if (socket_.blocked()) flush();
   socket_.begin_round();
   std::size_t handled = 0;
-  while (handled < kStepsPerPoll) {
-    const Step done = step();
+  Step done = Step::Again;
+  while (done == Step::Again && handled < kStepsPerPoll) {
+    done = step();
     if (done != Step::Idle) ++handled;
-    if (done != Step::Again) break;
   }
+  drained_ = done != Step::Again;
   return handled;
 }
 

@@ -144,6 +144,7 @@ class BlockQueue final : public Pollable,
 
   // Pollable
   std::size_t poll() override;
+  [[nodiscard]] bool drained() const override { return drained_; }
   void flush() override;
   [[nodiscard]] int wait_fd() const override { return socket_.fd(); }
 
@@ -262,6 +263,7 @@ class BlockQueue final : public Pollable,
   bool closed_ = false;
   bool waiting_ = false;       ///< the channel owes us on_permits_available
   bool out_of_slots_ = false;  ///< free_slot() is to wake us
+  bool drained_ = false;       ///< the last poll() ended because there was no more
   bool flush_wanted_ = false;
   std::atomic<std::uint32_t> in_flight_ = 0;  ///< slots that are not free; written by the worker
   std::size_t left_over_ = 0;                 ///< of recovered_.open, done so far

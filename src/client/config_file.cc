@@ -14,6 +14,7 @@
 #include "client/map_defaults.h"
 #include "common/metrics_address.h"
 #include "common/slow_io.h"
+#include "common/spin.h"
 
 namespace rnbd::client {
 namespace {
@@ -84,6 +85,11 @@ constexpr std::array kConfigKeys = {
              return set_number(item, check_slow_io_ms, options.slow_io_ms);
            },
            [](const DaemonOptions& options) { return Json(options.slow_io_ms); }},
+    SetKey{"spin_us",
+           [](const ConfigItem& item, DaemonOptions& options) {
+             return set_number(item, check_spin_us, options.spin_us);
+           },
+           [](const DaemonOptions& options) { return Json(options.spin_us); }},
     SetKey{"metrics_listen",
            [](const ConfigItem& item, DaemonOptions& options) {
              return set_text(item, check_metrics_listen, options.metrics_listen);

@@ -2,6 +2,7 @@
 #include "client/daemon.h"
 
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <cstdlib>
 #include <functional>
@@ -150,7 +151,7 @@ Status serve(const DaemonOptions& options, Notifier& notifier) {
   control::DaemonLoop loop;
   auto fabric = transport::verbs::VerbsFabric::create();
   if (!fabric) return fail(fabric.error());
-  auto pool = WorkerPool::start("rnbd-client");
+  auto pool = WorkerPool::start("rnbd-client", std::chrono::microseconds(options.spin_us));
   if (!pool) return fail(pool.error());
 
   std::function<void()> leave;

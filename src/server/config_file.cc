@@ -10,6 +10,7 @@
 
 #include "common/metrics_address.h"
 #include "common/slow_io.h"
+#include "common/spin.h"
 #include "server/daemon_options.h"
 
 namespace rnbd::server {
@@ -143,6 +144,11 @@ constexpr std::array kKeys = {
           return set_number(item, check_slow_io_ms, options.slow_io_ms);
         },
         [](const DaemonOptions& options) { return Json(options.slow_io_ms); }},
+    Key{"spin_us",
+        [](const ConfigItem& item, DaemonOptions& options) {
+          return set_number(item, check_spin_us, options.spin_us);
+        },
+        [](const DaemonOptions& options) { return Json(options.spin_us); }},
     Key{"metrics_listen",
         [](const ConfigItem& item, DaemonOptions& options) {
           return set_text(item, check_metrics_listen, options.metrics_listen);

@@ -181,7 +181,7 @@ Status serve(const DaemonOptions& options, Notifier& notifier) {
   const rtrs::AcceptorSettings settings = acceptor_settings(options);
   auto fabric = open_fabric(settings);
   if (!fabric) return fail(fabric.error());
-  auto pool = WorkerPool::start("rnbd-server");
+  auto pool = WorkerPool::start("rnbd-server", std::chrono::microseconds(options.spin_us));
   if (!pool) return fail(pool.error());
   Stores stores(*pool);
   if (Status created = stores.create(); !created) return created;

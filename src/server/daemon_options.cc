@@ -9,6 +9,7 @@
 
 #include "common/metrics_address.h"
 #include "common/slow_io.h"
+#include "common/spin.h"
 #include "common/words.h"
 
 namespace rnbd::server {
@@ -82,7 +83,8 @@ Status check(const DaemonOptions& options) {
         check_port_nr(options.port_nr), check_dev_search_path(options.dev_search_path),
         check_sess_queue_depth(options.sess_queue_depth), check_max_io_size(options.max_io_size),
         check_hb_interval(options.hb_interval_ms), check_hb_missed_max(options.hb_missed_max),
-        check_slow_io_ms(options.slow_io_ms), check_metrics_listen(options.metrics_listen)}) {
+        check_slow_io_ms(options.slow_io_ms), check_spin_us(options.spin_us),
+        check_metrics_listen(options.metrics_listen)}) {
     if (!status) return status;
   }
   for (const LimitOption& limit : kLimitOptions) {

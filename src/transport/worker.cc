@@ -5,6 +5,7 @@
 #include <future>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <utility>
 
 #include "common/assert.h"
@@ -22,12 +23,14 @@ constexpr std::uint16_t kWritableKind = 2;
 constexpr std::uint16_t kUnwatchKind = 3;
 constexpr std::uint16_t kFirstSinkKind = 4;
 
+constexpr int kEnded = POLLHUP | POLLRDHUP | POLLERR;
+
 }  // namespace
 
-Result<std::unique_ptr<Worker>> Worker::start(const std::string& name) {
+Result<std::unique_ptr<Worker>> Worker::start(const std::string& name, Duration spin) {
   auto mailbox = Mailbox::create();
   if (!mailbox) return fail(mailbox.error());
-  std::unique_ptr<Worker> worker(new Worker(std::move(*mailbox)));
+  std::unique_ptr<Worker> worker(new Worker(std::move(*mailbox), spin));
   std::promise<Status> ready;
   auto started = ready.get_future();
   worker->thread_ = std::thread([&worker = *worker, &ready, &name] {
@@ -67,9 +70,20 @@ void Worker::run() {
   watch_mailbox();
   while (!stopping_) {
     now_ = Clock::now();
-    if (round()) continue;
-    if (arm_active()) continue;
-    ring_->sleep(next_deadline(), now_);
+    if (round()) {
+      spin_.worked(now_);
+      continue;
+    }
+    switch (spin_.next(now_)) {
+      case Spin::Next::Look:
+        break;
+      case Spin::Next::Yield:
+        ::sched_yield();
+        break;
+      case Spin::Next::Sleep:
+        if (!arm_active()) ring_->sleep(next_deadline(), now_);
+        break;
+    }
   }
   ring_.reset();
 }
@@ -116,6 +130,7 @@ void Worker::on_watch(const RingCompletion& completion) {
   Watched& watched = watched_[completion.tag.index];
   if (watched.pollable == nullptr || watched.generation != completion.tag.generation) return;
   watched.active = true;
+  watched.ended |= completion.result > 0 && (completion.result & kEnded) != 0;
   if (completion.tag.kind == kWritableKind) {
     watched.writable = false;
   } else if ((completion.flags & IORING_CQE_F_MORE) == 0 && completion.result >= 0) {
@@ -129,7 +144,13 @@ bool Worker::poll_active() {
   for (std::size_t i = 0; i < watched_.size(); ++i) {
     if (!watched_[i].active) continue;
     watched_[i].woken = false;
-    if (watched_[i].pollable->poll() > 0) any = true;
+    Pollable& pollable = *watched_[i].pollable;
+    if (pollable.poll() > 0) any = true;
+    // Unless it has removed itself.
+    Watched& watched = watched_[i];
+    if (watched.pollable == &pollable && !watched.woken && !watched.ended && pollable.drained()) {
+      watched.active = false;
+    }
   }
   return any;
 }
@@ -164,7 +185,8 @@ void Worker::watch_mailbox() {
 void Worker::watch(std::uint32_t slot) {
   if (watched_[slot].pollable->wait_fd() < 0) return;
   const Tag tag{kArrivalKind, watched_[slot].generation, slot};
-  io_uring_prep_poll_multishot(&ring_->prepare(tag), watched_[slot].pollable->wait_fd(), POLLIN);
+  io_uring_prep_poll_multishot(&ring_->prepare(tag), watched_[slot].pollable->wait_fd(),
+                               POLLIN | POLLRDHUP);
 }
 
 void Worker::add(Pollable& pollable) {

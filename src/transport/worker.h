@@ -18,6 +18,7 @@
 #include "common/io_ring.h"
 #include "common/mailbox.h"
 #include "common/result.h"
+#include "common/spin.h"
 
 namespace rnbd {
 
@@ -29,6 +30,10 @@ class Pollable {
 
   /// Handles what has arrived, a bounded amount at a time; returns how much it was (0: idle).
   virtual std::size_t poll() = 0;
+
+  /// After poll(): whatever arrives from now on is signalled without arm(), and until then poll()
+  /// would find nothing but an end, at the price of a system call.
+  [[nodiscard]] virtual bool drained() const { return false; }
 
   /// Hands out what handlers queued on this object since the last call. Called once per round for
   /// each object that asked with Worker::want_flush.
@@ -86,9 +91,11 @@ class WorkerContext : public Executor {
 
 class Worker final : public WorkerContext {
  public:
-  /// Starts a thread called `name`, on whichever CPU the kernel likes. Returns when its ring is up.
-  /// Errors: those of io_uring_setup(2) and eventfd(2).
-  static Result<std::unique_ptr<Worker>> start(const std::string& name);
+  /// Starts a thread called `name`, on whichever CPU the kernel likes, which looks for work at most
+  /// `spin` before it sleeps. Returns when its ring is up. Errors: those of io_uring_setup(2) and
+  /// eventfd(2).
+  static Result<std::unique_ptr<Worker>> start(const std::string& name,
+                                               Duration spin = Duration::zero());
 
   /// Ends the thread after what was posted before has run; joins it.
   ~Worker() override;
@@ -119,9 +126,10 @@ class Worker final : public WorkerContext {
     bool woken = false;   ///< wants another round, whatever arm() says
     bool flush = false;
     bool writable = false;  ///< a poll for output is under way
+    bool ended = false;     ///< nobody is at its other end; that is not signalled again
   };
 
-  explicit Worker(Mailbox mailbox) : mailbox_(std::move(mailbox)) {}
+  Worker(Mailbox mailbox, Duration spin) : mailbox_(std::move(mailbox)), spin_(spin) {}
   void run();
   bool round();  ///< true if anything was done
   bool poll_active();
@@ -138,6 +146,7 @@ class Worker final : public WorkerContext {
   Watched& find(const Pollable& pollable);
 
   Mailbox mailbox_;
+  Spin spin_;
   std::atomic<bool> signalled_ = false;  ///< some pollable is
   std::unique_ptr<IoRing> ring_;
   std::vector<Watched> watched_;

@@ -16,14 +16,14 @@ namespace rnbd {
 
 class WorkerPool {
  public:
-  /// Errors: those of Worker::start.
-  static Result<WorkerPool> start(const std::string& name) {
+  /// Each looks for work at most `spin` before it sleeps. Errors: those of Worker::start.
+  static Result<WorkerPool> start(const std::string& name, Duration spin) {
     cpu_set_t allowed;
     CPU_ZERO(&allowed);
     ::sched_getaffinity(0, sizeof allowed, &allowed);
     WorkerPool pool;
     for (int number = 0; number < CPU_COUNT(&allowed); ++number) {
-      auto worker = Worker::start(name + "/" + std::to_string(number));
+      auto worker = Worker::start(name + "/" + std::to_string(number), spin);
       if (!worker) return fail(worker.error());
       pool.workers_.push_back(std::move(*worker));
     }

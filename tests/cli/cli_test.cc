@@ -309,6 +309,14 @@ TEST_F(Cli, MetricsAreOfThisHostAlone) {
               HasSubstr(config + ":1:18: metrics_listen takes addresses of the loopback"));
 }
 
+TEST_F(Cli, SpinIsATimeInMicroseconds) {
+  for (const Ran& ran :
+       {client({"daemon", "--spin-us", "-1"}), server({"daemon", "--spin-us", "-1"})}) {
+    EXPECT_EQ(ran.exit, 2);
+    EXPECT_THAT(ran.err, EndsWith("spin_us must be 0 to 100000, not -1\n"));
+  }
+}
+
 TEST_F(Cli, SlowIsATimeInMilliseconds) {
   EXPECT_EQ(client({"daemon", "--slow-io-ms", "-1"}).exit, 2);
   EXPECT_THAT(client({"daemon", "--slow-io-ms", "3600001"}).err,

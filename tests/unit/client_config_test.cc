@@ -58,6 +58,7 @@ on_no_path = "fail-after:60"
 control = "/tmp/x.sock"
 log_level = "debug"
 slow_io_ms = 500
+spin_us = 200
 metrics_listen = "127.0.0.1:9871"
 state_dir = "/tmp/state"
 )");
@@ -65,6 +66,7 @@ state_dir = "/tmp/state"
   EXPECT_EQ(options_.control_path, "/tmp/x.sock");
   EXPECT_EQ(options_.log_level, "debug");
   EXPECT_EQ(options_.slow_io_ms, 500U);
+  EXPECT_EQ(options_.spin_us, 200U);
   EXPECT_EQ(options_.metrics_listen, "127.0.0.1:9871");
   EXPECT_EQ(options_.state_dir, "/tmp/state");
   EXPECT_EQ(options_.config_file, path_);
@@ -78,9 +80,10 @@ state_dir = "/tmp/state"
 }
 
 TEST_F(ClientConfig, EachKeyIsSetByTheTestAbove) {
-  EXPECT_THAT(config_keys(), ElementsAre("hb_interval_ms", "hb_missed_max", "mpath_policy",
-                                         "max_reconnect_attempts", "on_no_path", "control",
-                                         "log_level", "slow_io_ms", "metrics_listen", "state_dir"));
+  EXPECT_THAT(config_keys(),
+              ElementsAre("hb_interval_ms", "hb_missed_max", "mpath_policy",
+                          "max_reconnect_attempts", "on_no_path", "control", "log_level",
+                          "slow_io_ms", "spin_us", "metrics_listen", "state_dir"));
 }
 
 TEST_F(ClientConfig, WordsCountMoreThanTheFile) {

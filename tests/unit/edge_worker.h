@@ -26,7 +26,7 @@ class EdgeWorker final : public WorkerContext {
 
   void add(Pollable& pollable) override {
     watched_.push_back({.pollable = &pollable, .active = true});
-    control(arrivals_, EPOLL_CTL_ADD, pollable, EPOLLIN | EPOLLET);
+    control(arrivals_, EPOLL_CTL_ADD, pollable, EPOLLIN | EPOLLRDHUP | EPOLLET);
     control(writable_, EPOLL_CTL_ADD, pollable, EPOLLET);
   }
   void remove(Pollable& pollable) override {
@@ -55,12 +55,12 @@ class EdgeWorker final : public WorkerContext {
     }
     for (const UniqueFd* set : {&arrivals_, &writable_}) any = take_signals(*set) || any;
     for (std::size_t i = 0; i < watched_.size(); ++i) {
-      if (!watched_[i].active) continue;
-      if (watched_[i].pollable->poll() > 0) {
-        any = true;
-      } else if (watched_[i].pollable->arm()) {
-        watched_[i].active = false;
-      }
+      if (!std::exchange(watched_[i].active, false)) continue;
+      Pollable& pollable = *watched_[i].pollable;
+      const bool found = pollable.poll() > 0;
+      any = any || found;
+      const bool drained = pollable.drained() && !watched_[i].ended;
+      if (!drained && (found || !pollable.arm())) watched_[i].active = true;
     }
     for (std::size_t i = 0; i < watched_.size(); ++i) {
       if (!std::exchange(watched_[i].flush, false)) continue;
@@ -77,6 +77,7 @@ class EdgeWorker final : public WorkerContext {
   struct Watched {
     Pollable* pollable = nullptr;
     bool active = false;
+    bool ended = false;
     bool flush = false;
   };
 
@@ -93,7 +94,10 @@ class EdgeWorker final : public WorkerContext {
     std::array<epoll_event, 16> events{};
     const int count = ::epoll_wait(set.get(), events.data(), events.size(), 0);
     for (int i = 0; i < count; ++i) {
-      find(*static_cast<Pollable*>(events[static_cast<std::size_t>(i)].data.ptr)).active = true;
+      const epoll_event& event = events[static_cast<std::size_t>(i)];
+      Watched& watched = find(*static_cast<Pollable*>(event.data.ptr));
+      watched.active = true;
+      watched.ended |= (event.events & (EPOLLHUP | EPOLLRDHUP | EPOLLERR)) != 0;
     }
     return count > 0;
   }

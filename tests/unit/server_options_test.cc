@@ -89,6 +89,9 @@ TEST_F(ConfigFile, TakesWhatIsToBeSeenFromOutside) {
   EXPECT_TRUE(check(options_));
   options_.metrics_listen = "0.0.0.0:1";
   EXPECT_FALSE(check(options_));
+  ASSERT_TRUE(load("spin_us = 0\n"));
+  EXPECT_EQ(options_.spin_us, 0U);
+  EXPECT_EQ(error_of("spin_us = 100001"), ":1:11: spin_us must be 0 to 100000, not 100001");
   EXPECT_EQ(error_of("slow_io_ms = -1"), ":1:14: slow_io_ms must be 0 to 3600000, not -1");
   EXPECT_THAT(error_of("metrics_listen = \"x\""),
               HasSubstr("metrics_listen must be 127.0.0.1:PORT"));
@@ -190,6 +193,7 @@ always_invalidate = false
 hb_interval_ms = 250
 hb_missed_max = 3
 slow_io_ms = 7
+spin_us = 70
 metrics_listen = "127.0.0.1:9870"
 control = "/run/x.sock"
 log_level = "error"
@@ -214,7 +218,7 @@ max_memory_mib_per_client = 1018
   EXPECT_EQ(shown, text);
 }
 
-TEST_F(ConfigFile, EveryKeyIsShownAboveButExports) { EXPECT_EQ(config_keys().size(), 21U); }
+TEST_F(ConfigFile, EveryKeyIsShownAboveButExports) { EXPECT_EQ(config_keys().size(), 22U); }
 
 TEST_F(ConfigFile, LimitsHaveBoundsOfTheirOwn) {
   EXPECT_EQ(error_of("max_sessions = 0"), ":1:16: max_sessions must be 1 to 16777216, not 0");
