@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The run itself, on the client's machine: rounds over all peers, each of which meets every workload, then a count of
-system calls, then a profile if one is wanted. The results are written after each round."""
+"""The run itself, on the client's machine: rounds over all peers, each of which meets every workload, then a profile if
+one is wanted, then a count of system calls. The results are written after each round."""
 
 import json
 import os
@@ -52,10 +52,10 @@ class Comparison:
             for name in order:
                 self._one_peer(number, name)
             self._save()
-        if isinstance(self.server, HereServer):
-            self._count_syscalls()
         if self.plan.profile:
             self._profile()
+        if isinstance(self.server, HereServer):
+            self._count_syscalls()
         self._save()
 
     def _begin(self) -> None:
@@ -71,6 +71,7 @@ class Comparison:
             "wire": [],
             "samples": [],
             "syscalls": [],
+            "stages": [],
         }
         if machine.has_program("ib_write_bw"):
             self.results["wire"] = [figure.as_json() for figure in wire.limits(self.server, self.place.address)]
@@ -130,6 +131,8 @@ class Comparison:
             with self._attached(name) as (_peer, node):
                 for workload in self.plan.workloads:
                     with Fio(node, workload, self.place.scratch):
-                        text = profile(self.plan.seconds, self.place.scratch)
-                    self.output.with_name(f"{name}.{workload.name}.txt").write_text(text)
+                        taken = profile(self.plan.seconds, self.place.scratch)
+                    self.output.with_name(f"{name}.{workload.name}.txt").write_text(taken.functions)
+                    row = {"peer": name, "workload": workload.name, "shares": taken.stages}
+                    self.results["stages"].append(row)
             self.say(f"profile: {name}")

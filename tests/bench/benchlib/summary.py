@@ -69,6 +69,14 @@ class Summary:
                 return sum(row[role].values()) / row["ios"]
         return None
 
+    def stages(self, peer: str, workload: str) -> dict[str, float] | None:
+        """CPU time per I/O by stage, in µs; None if nobody looked."""
+        for row in self.results["stages"]:
+            if row["peer"] == peer and row["workload"] == workload:
+                per_io = self.results["cpus"] * 1e6 / self.figure(peer, workload, rate).median
+                return {stage: share * per_io for stage, share in row["shares"].items()}
+        return None
+
 
 def bytes_of(workload: str) -> int:
     """Of one I/O, by the workload's name."""

@@ -3,6 +3,7 @@
 
 from collections.abc import Iterator
 
+from benchlib.stages import IDLE
 from benchlib.summary import PROCESSES, Figure, Summary, bytes_of, cpu_us, rate, rest_us, switches
 
 # What we are measured by, and against whom.
@@ -115,6 +116,16 @@ def cost(summary: Summary, workload: str) -> str:
     return table(heads, rows)
 
 
+def stages(summary: Summary, workload: str) -> str:
+    """Where the CPUs are, for one I/O: what takes a hundredth of somebody's time at least."""
+    columns = {peer: found for peer in summary.peers if (found := summary.stages(peer, workload))}
+    names = {name for found in columns.values() for name, time in found.items() if time * 100 >= sum(found.values())}
+    first = next(iter(columns.values()))
+    rows = [[name, *(_number(found.get(name, 0.0)) for found in columns.values())]
+            for name in sorted(names, key=lambda name: (name == IDLE, -first.get(name, 0.0)))]  # fmt: skip
+    return table([f"{workload}, CPU µs", *columns], rows)
+
+
 def wire(summary: Summary) -> str:
     rows = [[row["program"], str(row["size"]), f"{_number(row['value'])} {row['unit']}"] for row in summary.results["wire"]]
     return table(["perftest", "bytes", "result"], rows)
@@ -135,5 +146,8 @@ def everything(summary: Summary) -> Iterator[str]:
     for workload in summary.workloads:
         if workload.startswith("4k-rand"):
             yield cost(summary, workload)
+    for workload in summary.workloads:
+        if any(row["workload"] == workload for row in results["stages"]):
+            yield stages(summary, workload)
     if results["wire"]:
         yield wire(summary)
