@@ -8,41 +8,47 @@
 #   scripts/bench.sh [OPTION…]             in a guest with two CPUs and soft-RoCE
 #   scripts/bench.sh --guests 2 [OPTION…]  in two, joined by a cable
 #   scripts/bench.sh --native [OPTION…]    on this machine's own RDMA device; as root
+#   scripts/bench.sh --scale [OPTION…]     in guests: this project alone, with more and more of everything
 #
-#   --rounds N           default 5
+#   --rounds N           default 5; with --scale 3
 #   --seconds S          of each measurement, default 2
 #   --peers PATTERNS     for example 'local,ours-*,kernel-*'; all if left out
 #   --workloads PATTERNS for example '4k-*-q32-j1,128k-*'; all if left out
-#   --profile            at the end: where the CPUs are, for each peer and workload, in build/bench/PEER.WORKLOAD.txt
+#   --profile PATTERNS   of PEER.WORKLOAD, for example 'ours-*.4k-*-j1': at the end, where the CPUs are; by stage in the
+#                        tables, by function in build/bench/PEER.WORKLOAD.txt
 #   --output DIR         instead of build/bench
 #   --docs               puts the tables and plots into docs/performance.md
 #   --disk DEVICE        with --native: what the server exports instead of a RAM disk. IT IS OVERWRITTEN
 #   --address IPV4       with --native: of the RDMA device, instead of the first one's
 #   --list               what peers and workloads there are
 #
-# All of it takes an hour; --rounds 1 --workloads '4k-*-j1' two minutes.
+# All of it takes an hour, --scale a quarter; --rounds 1 --workloads '4k-*-j1' two minutes.
 set -euo pipefail
 command="scripts/bench.sh $*"
 cd "$(dirname "$0")/.."
 bench=tests/bench
 
-native=false docs=false guests=1 output=build/bench disk='' address='' rounds=5 passed=()
+native=false scale=false docs=false guests=1 output=build/bench disk='' address='' rounds='' passed=()
 while (($#)); do
     case $1 in
         --native) native=true ;;
+        --scale) scale=true ;;
         --docs) docs=true ;;
         --guests) guests=$2; shift ;;
         --output) output=$2; shift ;;
         --disk) disk=$2; shift ;;
         --address) address=$2; shift ;;
         --rounds) rounds=$2; shift ;;
-        --seconds | --peers | --workloads) passed+=("$1" "$2"); shift ;;
-        --profile | --list) passed+=("$1") ;;
+        --seconds | --peers | --workloads | --profile) passed+=("$1" "$2"); shift ;;
+        --list) passed+=("$1") ;;
         -h | --help) sed -n '4,/^set/s/^# \{0,1\}//p' "$0"; exit 0 ;;
         *) echo "bench.sh: what is '$1'? Try --help." >&2; exit 2 ;;
     esac
     shift
 done
+if [[ -z $rounds ]]; then
+    if $scale; then rounds=3; else rounds=5; fi
+fi
 passed+=(--rounds "$rounds")
 export RNBD_BIN=$PWD/build/release/bin RNBD_BENCH_COMMAND=$command
 
@@ -72,6 +78,18 @@ in_guests() {
     ! compgen -G "$output/guest/a/*.txt" > /dev/null || cp "$output"/guest/a/*.txt "$output/"
 }
 
+scale_in_guest() { # NAME ARGUMENT…: tests/vm/run with them; the results are in $output/NAME.json
+    tests/vm/run --timeout $((600 + rounds * 600)) --memory 4096 --results "$output/guest" "${@:2}" "${passed[@]}"
+    cp "$output/guest/a/scale.json" "$output/$1.json"
+}
+
+scale() {
+    local script=tests/vm/guest/scale.sh
+    scale_in_guest scale-much "$script" --series devices,sessions,paths
+    scale_in_guest scale-queues --cpus 8 "$script" --series queues
+    scale_in_guest scale-policies --guests 2 --links 2 "$script" --slow eth1
+}
+
 groups=(--build --bench)
 $native || groups+=(--vm)
 scripts/install-deps.sh "${groups[@]}"
@@ -84,11 +102,17 @@ read -r load _ < /proc/loadavg
 if awk "BEGIN { exit !($load > 1) }"; then
     echo "bench.sh: this machine is busy (load $load); peers with threads that hand over to each other will look slow" >&2
 fi
-if $native; then native; else in_guests; fi
-"$bench/report" "$output/results.json" | tee "$output/tables.md"
+if $scale; then
+    scale
+    results=("$output"/scale-{much,queues,policies}.json)
+else
+    if $native; then native; else in_guests; fi
+    results=("$output/results.json")
+fi
+"$bench/report" "${results[@]}" | tee "$output/tables.md"
 # The one that Debian's matplotlib is for.
-/usr/bin/python3 "$bench/plot" "$output/results.json" "$output"
+/usr/bin/python3 "$bench/plot" "${results[@]}" "$output"
 if $docs; then
-    "$bench/report" "$output/results.json" docs/performance.md
-    cp "$output"/bench-*.svg docs/
+    "$bench/report" --into docs/performance.md "$command" "${results[@]}"
+    if $scale; then cp "$output"/bench-scale.svg docs/; else cp "$output"/bench-{throughput,cpu,latency}.svg docs/; fi
 fi

@@ -29,7 +29,7 @@ class Plan:
     seconds: float  # of one window
     peers: list[str]
     workloads: list[Workload]
-    profile: bool
+    profile: list[str]  # PEER.WORKLOAD
     command: str  # that made the results
     guests: int  # 0: no guest but the machine itself
 
@@ -97,7 +97,7 @@ class Comparison:
         began = time.monotonic()
         with self._attached(name) as (peer, node):
             for workload in self.plan.workloads:
-                with Fio(node, workload, self.place.scratch) as fio:
+                with Fio([node], workload, self.place.scratch) as fio:
                     sample = measure(fio, self.plan.seconds, lambda: self._spent(peer))
                 row = {"round": number, "peer": name, "workload": workload.name, **sample.as_json()}
                 self.results["samples"].append(row)
@@ -120,7 +120,7 @@ class Comparison:
 
     def _counted(self, peer: Peer, node: str, workload: Workload) -> dict:
         programs = {role: program for role, program in (("client", peer.client), ("server", peer.server)) if program}
-        with Fio(node, workload, self.place.scratch) as fio:
+        with Fio([node], workload, self.place.scratch) as fio:
             ios, before = fio.ios(), {role: syscalls.so_far(program.pid) for role, program in programs.items()}
             time.sleep(_COUNTED_SECONDS)
             after = {role: syscalls.so_far(program.pid) for role, program in programs.items()}
@@ -128,9 +128,12 @@ class Comparison:
 
     def _profile(self) -> None:
         for name in self.plan.peers:
+            wanted = [workload for workload in self.plan.workloads if f"{name}.{workload.name}" in self.plan.profile]
+            if not wanted:
+                continue
             with self._attached(name) as (_peer, node):
-                for workload in self.plan.workloads:
-                    with Fio(node, workload, self.place.scratch):
+                for workload in wanted:
+                    with Fio([node], workload, self.place.scratch):
                         taken = profile(self.plan.seconds, self.place.scratch)
                     self.output.with_name(f"{name}.{workload.name}.txt").write_text(taken.functions)
                     row = {"peer": name, "workload": workload.name, "shares": taken.stages}

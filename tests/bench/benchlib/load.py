@@ -10,7 +10,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -38,14 +38,15 @@ class Sample:
 class Fio:
     """fio at work; `with` it, then stop()."""
 
-    def __init__(self, node: str, workload: Workload, scratch: Path):
+    def __init__(self, nodes: Sequence[str], workload: Workload, scratch: Path):
+        """`nodes` are of one size, and share the depth of each job."""
         self._output = scratch / "fio.json"
         self._started = scratch / "fio.started"  # a line of each job
         self._started.write_text("")
         self._workload = workload
-        with open(node, "rb") as device:
-            size = device.seek(0, os.SEEK_END)
-        words = ["fio", f"--name={workload.name}", f"--filename={node}", "--direct=1", "--ioengine=libaio", "--thread"]
+        with open(nodes[0], "rb") as device:
+            size = device.seek(0, os.SEEK_END) * len(nodes)
+        words = ["fio", f"--name={workload.name}", f"--filename={':'.join(nodes)}", "--direct=1", "--ioengine=libaio", "--thread"]
         words += ["--time_based", f"--runtime={_LONGER_THAN_ANY_WINDOW}", "--norandommap", "--group_reporting"]
         # Some peers do all of the work inside of the submission.
         words += ["--lat_percentiles=1", "--clat_percentiles=0"]

@@ -35,18 +35,20 @@ def table(heads: list[str], rows: list[list[str]]) -> str:
     return "\n".join([line(heads), line(rule), *(line(row) for row in rows)])
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """With as many digits as mean something."""
     if value is None:
         return ""
     return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
-def _with_spread(figure: Figure | None) -> str:
-    return f"{_number(figure.median)} ±{figure.spread * 100:.0f}%" if figure else ""
+def with_spread(figure: Figure | None) -> str:
+    """The median, and the farthest round's distance from it."""
+    return f"{number(figure.median)} ±{figure.spread * 100:.0f}%" if figure else ""
 
 
 def rates(summary: Summary) -> str:
-    rows = [[workload, *(_with_spread(summary.figure(peer, workload, rate)) for peer in summary.peers)]
+    rows = [[workload, *(with_spread(summary.figure(peer, workload, rate)) for peer in summary.peers)]
             for workload in summary.workloads]  # fmt: skip
     return table(["I/Os per second", *summary.peers], rows)
 
@@ -58,7 +60,7 @@ def throughput(summary: Summary) -> str:
         if bytes_of(workload) > 4096:
             figures = (summary.figure(peer, workload, rate) for peer in summary.peers)
             megabytes = [figure.median * bytes_of(workload) / 1e6 if figure else None for figure in figures]
-            rows.append([workload, *(_number(value) for value in megabytes)])
+            rows.append([workload, *(number(value) for value in megabytes)])
     return table(["MB per second", *summary.peers], rows)
 
 
@@ -94,13 +96,13 @@ def latencies(summary: Summary) -> str:
         if "-q1-" in workload:
             for name in ("p50_us", "p99_us"):
                 figures = (summary.figure(peer, workload, lambda sample, name=name: sample[name]) for peer in summary.peers)
-                rows.append([f"{workload} {name[:3]}", *(_number(each.median) if each else "" for each in figures)])
+                rows.append([f"{workload} {name[:3]}", *(number(each.median) if each else "" for each in figures)])
     return table(["latency, µs", *summary.peers], rows)
 
 
 def _median(summary: Summary, peer: str, workload: str, metric) -> str:
     figure = summary.figure(peer, workload, metric)
-    return _number(figure.median) if figure else ""
+    return number(figure.median) if figure else ""
 
 
 def cost(summary: Summary, workload: str) -> str:
@@ -110,7 +112,7 @@ def cost(summary: Summary, workload: str) -> str:
         cells = [_median(summary, peer, workload, cpu_us)]
         cells += [_median(summary, peer, workload, lambda sample, who=who: cpu_us(sample, (who,))) for who in PROCESSES]
         cells += [_median(summary, peer, workload, rest_us), _median(summary, peer, workload, switches)]
-        cells += [_number(summary.syscalls(peer, workload, role)) for role in ("client", "server")]
+        cells += [number(summary.syscalls(peer, workload, role)) for role in ("client", "server")]
         rows.append([peer, *cells])
     heads = [workload, "CPU µs", "fio", "client", "server", "rest", "switches", "syscalls client", "server "]
     return table(heads, rows)
@@ -121,13 +123,13 @@ def stages(summary: Summary, workload: str) -> str:
     columns = {peer: found for peer in summary.peers if (found := summary.stages(peer, workload))}
     names = {name for found in columns.values() for name, time in found.items() if time * 100 >= sum(found.values())}
     first = next(iter(columns.values()))
-    rows = [[name, *(_number(found.get(name, 0.0)) for found in columns.values())]
+    rows = [[name, *(number(found.get(name, 0.0)) for found in columns.values())]
             for name in sorted(names, key=lambda name: (name == IDLE, -first.get(name, 0.0)))]  # fmt: skip
     return table([f"{workload}, CPU µs", *columns], rows)
 
 
 def wire(summary: Summary) -> str:
-    rows = [[row["program"], str(row["size"]), f"{_number(row['value'])} {row['unit']}"] for row in summary.results["wire"]]
+    rows = [[row["program"], str(row["size"]), f"{number(row['value'])} {row['unit']}"] for row in summary.results["wire"]]
     return table(["perftest", "bytes", "result"], rows)
 
 
