@@ -128,7 +128,7 @@ void ClientDaemonArguments::add_to(CLI::App& verb) {
       ->type_name("N");
   verb.add_option("--spin-us", spin_us,
                   "Longest look for work before a worker sleeps, where waits are short; 0: none "
-                  "[500]")
+                  "[1000]")
       ->type_name("N");
   verb.add_option("--metrics-listen", metrics_listen,
                   "Metrics for Prometheus: 127.0.0.1:PORT, [::1]:PORT or unix:/PATH [none]")

@@ -221,7 +221,7 @@ class ServerCommands {
         ->type_name("N");
     verb.add_option("--spin-us", arguments_.spin_us,
                     "Longest look for work before a worker sleeps, where waits are short; 0: none "
-                    "[500]")
+                    "[1000]")
         ->type_name("N");
     for (std::size_t i = 0; i < arguments_.limits.size(); ++i) {
       const server::LimitOption& limit = server::kLimitOptions[i];

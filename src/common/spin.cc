@@ -12,9 +12,8 @@ namespace {
 /// The first window, and the shortest: below it, a sleep costs no more than looking.
 constexpr Duration kShortest = std::chrono::microseconds(10);
 
-/// Between the first two yields of a wait; each later one has the double before it, so that a wait
-/// has few of them.
-constexpr Duration kFirstYields = std::chrono::microseconds(8);
+/// Between two yields of a wait: each is a system call.
+constexpr Duration kBetweenYields = std::chrono::microseconds(8);
 
 /// What is lost in vain is at most this part of what was of use.
 constexpr int kUsefulPerVain = 4;
@@ -48,7 +47,7 @@ Spin::Next Spin::next(TimePoint now) {
     return Next::Sleep;
   }
   if (waited < yield_) return Next::Look;
-  yield_ = std::max(2 * waited, kFirstYields);
+  yield_ = waited + kBetweenYields;
   return Next::Yield;
 }
 

@@ -14,7 +14,7 @@
 namespace rnbd {
 
 /// Of the option spin_us, in microseconds: the longest a worker looks for work in one wait.
-inline constexpr std::uint32_t kDefaultSpinUs = 500;
+inline constexpr std::uint32_t kDefaultSpinUs = 1000;
 inline constexpr std::int64_t kMaxSpinUs = 100'000;
 
 /// EINVAL, with a message that begins with the option's name.

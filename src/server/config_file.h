@@ -9,7 +9,7 @@
 //   max_io_size = 126976
 //   always_invalidate = true
 //   slow_io_ms = 0
-//   spin_us = 500
+//   spin_us = 1000
 //   max_sessions = 256   and the others of limit_options.h
 //   metrics_listen = "127.0.0.1:9870"
 //   control = "/run/rnbd/server.sock"

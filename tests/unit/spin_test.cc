@@ -102,14 +102,14 @@ TEST(Spin, AWakeUpForNothingIsNoReasonToLook) {
   EXPECT_EQ(spin.next(now += 1s), Spin::Next::Sleep);
 }
 
-TEST_F(SpinTest, YieldsAtOnceAndThenLessAndLess) {
+TEST_F(SpinTest, YieldsAtOnceAndThenNowAndThen) {
   for (int i = 0; i < 20; ++i) go(100us, 400us);
   now_ += 100us;
   std::vector<Duration> yields;
-  for (const TimePoint since = now_; now_ - since < 400us; now_ += 1us) {
+  for (const TimePoint since = now_; now_ - since < 40us; now_ += 1us) {
     if (spin_.next(now_) == Spin::Next::Yield) yields.push_back(now_ - since);
   }
-  EXPECT_THAT(yields, testing::ElementsAre(0us, 8us, 16us, 32us, 64us, 128us, 256us));
+  EXPECT_THAT(yields, testing::ElementsAre(0us, 8us, 16us, 24us, 32us));
 }
 
 TEST(Spin, HasBounds) {
