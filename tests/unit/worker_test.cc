@@ -3,6 +3,7 @@
 #include "transport/worker.h"
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <functional>
@@ -12,6 +13,9 @@
 #include <vector>
 
 #include <gtest/gtest.h>
+#include <sys/socket.h>
+
+#include "common/unique_fd.h"
 
 namespace rnbd {
 namespace {
@@ -32,6 +36,31 @@ class Inbox final : public Pollable {
   std::atomic<std::uint64_t> left = 0;
   std::atomic<std::uint64_t> taken = 0;
   std::atomic<std::uint64_t> polls = 0;
+};
+
+/// Reads what has arrived, once a poll; a short read says that there is no more.
+class Reader final : public Pollable {
+ public:
+  explicit Reader(int fd) : fd_(fd) {}
+  std::size_t poll() override {
+    std::array<char, 64> data{};
+    const ssize_t count = ::recv(fd_, data.data(), data.size(), MSG_DONTWAIT);
+    ++reads;
+    drained_ = count > 0;
+    if (count == 0) ended = true;
+    if (count > 0) taken += static_cast<std::uint64_t>(count);
+    return count > 0 ? 1 : 0;
+  }
+  [[nodiscard]] bool drained() const override { return drained_; }
+  [[nodiscard]] int wait_fd() const override { return fd_; }
+
+  std::atomic<std::uint64_t> reads = 0;
+  std::atomic<std::uint64_t> taken = 0;
+  std::atomic<bool> ended = false;
+
+ private:
+  int fd_;
+  bool drained_ = false;
 };
 
 class Alarm final : public Timed {
@@ -142,6 +171,45 @@ TEST_F(WorkerTest, IgnoresASignalForWhatWasRemovedAndSeesTheNextWhenItIsBack) {
   worker_->signal(inbox);
   EXPECT_TRUE(eventually([&] { return inbox.taken == 1; }));
   on_worker([&] { worker_->remove(inbox); });
+}
+
+TEST_F(WorkerTest, ReadsADrainedSocketAgainWhenItIsSignalledAndNotBefore) {
+  std::array<int, 2> fds{};
+  ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds.data()), 0);
+  const UniqueFd ours(fds[0]);
+  const UniqueFd theirs(fds[1]);
+  Reader reader(ours.get());
+  on_worker([&] { worker_->add(reader); });
+  EXPECT_TRUE(eventually([&] { return reader.reads > 0; }));
+  const std::uint64_t before = reader.reads;
+  for (std::uint64_t sent = 1; sent <= 100; ++sent) {
+    ASSERT_EQ(::send(theirs.get(), "x", 1, 0), 1);
+    ASSERT_TRUE(eventually([&] { return reader.taken == sent; }));
+    for (int i = 0; i < 3; ++i) on_worker([] {});
+  }
+  // The kernel may signal once too often.
+  EXPECT_LE(reader.reads, before + 150);
+  on_worker([&] { worker_->remove(reader); });
+}
+
+TEST_F(WorkerTest, SeesTheEndBehindWhatItHasRead) {
+  for (int i = 0; i < 100; ++i) {
+    std::array<int, 2> fds{};
+    ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds.data()), 0);
+    const UniqueFd ours(fds[0]);
+    UniqueFd theirs(fds[1]);
+    Reader reader(ours.get());
+    on_worker([&] { worker_->add(reader); });
+    EXPECT_TRUE(eventually([&] { return reader.reads > 0; }));
+    // Both are there when it looks.
+    on_worker([&] {
+      ASSERT_EQ(::send(theirs.get(), "x", 1, 0), 1);
+      theirs.reset();
+    });
+    EXPECT_TRUE(eventually([&] { return reader.ended.load(); }));
+    EXPECT_EQ(reader.taken, 1U);
+    on_worker([&] { worker_->remove(reader); });
+  }
 }
 
 TEST_F(WorkerTest, KeepsTime) {

@@ -136,7 +136,7 @@ def wire(summary: Summary) -> str:
 def everything(summary: Summary) -> Iterator[str]:
     results = summary.results
     where = f"{results['guests']} guest(s)" if results["guests"] else "native"
-    yield f"Linux {results['kernel']}, {where}, {results['cpus']} CPUs; medians of {results['rounds']} rounds of " \
+    yield f"Linux {results['kernel']}, {where}, {results['cpus']} CPUs; medians of {results['rounds']} rounds of\n" \
         f"{results['seconds']:g} s each, ± the round farthest from it. {MISSED}: target missed."  # fmt: skip
     yield rates(summary)
     if any(bytes_of(workload) > 4096 for workload in summary.workloads):

@@ -23,7 +23,7 @@ else
     addresses=$(vm_address b 0),$(vm_address b 1)
     if [[ $GUEST == b ]]; then
         "$RNBD_BIN/rnbd-server" daemon 2> "$RESULTS/server.log" &
-        vm_wait_until 60 "$RNBD_BIN/rnbd-server" list > /dev/null
+        vm_wait_until 60 "$RNBD_BIN/rnbd-server" list > /dev/null 2>&1
         vm_signal serving
         wait
     fi
