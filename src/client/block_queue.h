@@ -263,7 +263,7 @@ class BlockQueue final : public Pollable,
   bool closed_ = false;
   bool waiting_ = false;       ///< the channel owes us on_permits_available
   bool out_of_slots_ = false;  ///< free_slot() is to wake us
-  bool drained_ = false;       ///< the last poll() ended because there was no more
+  bool drained_ = false;       ///< the last poll() came to an end: a signal or wake() is next
   bool flush_wanted_ = false;
   std::atomic<std::uint32_t> in_flight_ = 0;  ///< slots that are not free; written by the worker
   std::size_t left_over_ = 0;                 ///< of recovered_.open, done so far

@@ -20,7 +20,7 @@ struct DaemonOptions {
   std::string control_path = control::kClientSocket;  ///< Unix socket to take commands on
   std::string config_file;                  ///< what the rest was read from; empty: no file
   std::string log_level = "info";           ///< one of kLogLevels (common/words.h)
-  std::uint32_t spin_us = kDefaultSpinUs;   ///< a worker looks for work so long before it sleeps
+  std::uint32_t spin_us = kDefaultSpinUs;   ///< µs that a worker looks for work at most
   std::uint32_t slow_io_ms = 0;             ///< requests that take so long are logged; 0: none
   std::string metrics_listen;               ///< as parse_metrics_address() has it; empty: nowhere
   MapDefaults map_defaults;                 ///< of mappings to come

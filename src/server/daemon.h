@@ -28,7 +28,7 @@ struct DaemonOptions {
   bool always_invalidate = true;           ///< a new key for a chunk after each I/O
   std::uint32_t hb_interval_ms = 100;      ///< between heartbeats of a path
   std::uint32_t hb_missed_max = 5;         ///< unanswered, after which a path is given up
-  std::uint32_t spin_us = kDefaultSpinUs;  ///< a worker looks for work so long before it sleeps
+  std::uint32_t spin_us = kDefaultSpinUs;  ///< µs that a worker looks for work at most
   std::uint32_t slow_io_ms = 0;            ///< requests that take so long are logged; 0: none
   LimitOptions limits;                     ///< of what clients hold
   std::string metrics_listen;              ///< as parse_metrics_address() has it; empty: nowhere

@@ -58,5 +58,7 @@ class Comparison:
     @contextmanager
     def _slow(self) -> Iterator[None]:
         machine.run("tc", "qdisc", "add", "dev", self.interface, "root", "netem", "delay", f"{self.delay_ms}ms")
-        yield
-        machine.run("tc", "qdisc", "del", "dev", self.interface, "root")
+        try:
+            yield
+        finally:
+            machine.run("tc", "qdisc", "del", "dev", self.interface, "root")

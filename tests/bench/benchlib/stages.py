@@ -26,7 +26,6 @@ _KERNEL = (
 )
 _KERNEL = tuple((stage, re.compile(f"(?:{pattern})")) for stage, pattern in _KERNEL)
 OTHER = "other"
-_HEAD = re.compile(r"^(\S.*?)\s*$")
 _FRAME = re.compile(r"^\s+[0-9a-f]+ (\S+)(?:\+0x[0-9a-f]+)? \((.*)\)$")
 
 
@@ -36,7 +35,7 @@ def shares(script: str) -> dict[str, float]:
     for sample in re.split(r"\n\s*\n", script.strip("\n")):
         head, *rest = sample.splitlines()
         frames = [match.groups() for match in map(_FRAME.match, rest) if match]
-        counts[_stage(_HEAD.match(head)[1], frames)] += 1
+        counts[_stage(head.strip(), frames)] += 1
     total = counts.total()
     return {stage: count / total for stage, count in counts.items()}
 
