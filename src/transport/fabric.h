@@ -29,6 +29,7 @@
 #include <span>
 #include <string>
 
+#include "common/endian.h"
 #include "common/result.h"
 
 namespace rnbd::transport {
@@ -110,6 +111,7 @@ struct WorkRequest {
   std::uint32_t immediate = 0;  ///< host order
   Window* window = nullptr;
   Region* region = nullptr;
+  Le<std::uint32_t>* key_to = nullptr;  ///< gets the window's new key before work behind it begins
 };
 
 struct ReceiveRequest {

@@ -152,18 +152,23 @@ TEST_P(FabricContract, ADestroyedWindowOpensNothing) {
   EXPECT_TRUE(site.target->is_filled(0));
 }
 
-TEST_P(FabricContract, AKeyIsGoodWhenAMessageBehindItsBindArrives) {
+TEST_P(FabricContract, AKeyIsGoodWhenTheMessageThatBringsItArrives) {
+  using Key = Le<std::uint32_t>;
   Site site(fabric());
   SKIP_WITHOUT_WINDOWS(site);
+  const Buffer told(site.pair.client.device(), kTargetSize, RegionUse::Local);
+  const Buffer heard(site.pair.server.device(), kTargetSize, RegionUse::Local);
   for (std::uint64_t round = 1; round <= 20; ++round) {
     SCOPED_TRACE(round);
     site.target->fill(0);
-    site.pair.server.post_empty_receives(round, 1);
-    site.pair.client.post(
-        {silent(bind(0, *site.window, site.target->region(), site.target->local(0, 512))),
-         write_immediate(round, 0)});
-    const std::uint32_t key = site.window->key();
+    site.pair.server.post_receives(std::array{heard.receive(round, 0, sizeof(Key))});
+    transport::WorkRequest over =
+        silent(bind(0, *site.window, site.target->region(), site.target->local(0, 512)));
+    over.key_to = new (told.memory().data()) Key;
+    site.pair.client.post({over, send(round, told.local(0, sizeof(Key)))});
     ASSERT_TRUE(site.pair.wait_for(site.pair.server, {round}));
+    const std::uint32_t key = load<Key>(heard.memory());
+    EXPECT_EQ(key, site.window->key());
     ASSERT_NO_FATAL_FAILURE(site.write_and_expect(site.at(0, key), 512, CompletionStatus::Success));
     EXPECT_EQ(site.target->memory()[511], std::byte{0xee});
     ASSERT_TRUE(site.pair.wait_for(site.pair.client, {round}));

@@ -61,6 +61,7 @@ Status MemoryQueue::post(std::span<const WorkRequest> work) {
     if (request.kind == WorkKind::BindWindow) {
       RNBD_ASSERT(request.window != nullptr);
       posted.window_key = dynamic_cast<MemoryWindow&>(*request.window).renew_key();
+      if (request.key_to != nullptr) *request.key_to = posted.window_key;
     }
     posted_.push_back(posted);
     ++work_slots_;

@@ -103,7 +103,7 @@ TEST_P(HostileClient, ALivePathTakesNoMoreConnections) {
 TEST_P(HostileClient, ConnectionZeroAgainBeginsANewLifeOfAPath) {
   ASSERT_TRUE(evil_.connect());
   EXPECT_TRUE(evil_.dial(join(RawClient::request(0))).established) << "once the old life is over";
-  EXPECT_TRUE(evil_[0].over);
+  EXPECT_TRUE(bench_.until([&] { return evil_[0].over; }));
   EXPECT_FALSE(evil_[3].over);
   EXPECT_EQ(bench_.server.acceptor.sessions().size(), 2U);
   evil_[3].send(join(RawClient::info("evil")));
@@ -543,6 +543,17 @@ TEST_P(HostileClientWithNewKeys, AStaleKeyReachesNothing) {
   bench_.settle();
   EXPECT_EQ(disk("disk")[0], std::byte{0x66});
   EXPECT_EQ(disk("disk")[kBlock - 1], std::byte{0x66});
+}
+
+TEST_P(HostileClientWithNewKeys, AReadsKeyIsDeadWhileItRuns) {
+  bench_.server.disks.hold = true;
+  const transport::RemoteMemory stale = evil_.chunks[0];
+  evil_.post(evil_.read_request(join(io(wire::Operation::Read, 0, kBlock)), kBlock));
+  ASSERT_TRUE(bench_.until([&] { return bench_.server.disks.held.size() == 1; }));
+  evil_[1].write(filled(kBlock, 0x77), stale);
+  EXPECT_TRUE(evil_.is_cut_off());
+  bench_.settle();
+  bench_.server.disks.let_go();
 }
 
 /// Where keys live as long as the path, and chunks can be written into at any time.

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <new>
 
 #include <fmt/format.h>
 
@@ -34,7 +35,7 @@ ServerConnection::ServerConnection(std::uint16_t cid, std::size_t worker_index,
       held_(path.parameters.queue_depth) {
   stalled_.reserve(path.parameters.queue_depth);
   resuming_.reserve(path.parameters.queue_depth);
-  new_keys_.reserve(path.parameters.queue_depth);
+  answered_.reserve(path.parameters.queue_depth);
 }
 
 void ServerConnection::on_immediate(Immediate immediate, bool by_send, std::span<const std::byte>) {
@@ -100,7 +101,14 @@ void ServerConnection::take(std::uint32_t chunk, std::uint32_t offset) {
   request.connection_ = this;
   request.message_offset_ = offset;
   request.arrived_ = worker().now();
-  stages_[chunk] = path_.parameters.new_key ? Stage::RevokeKey : Stage::Run;
+  if (Status parsed = parse(request); !parsed) {
+    fail_connection(parsed.error());
+    release(request);
+    return;
+  }
+  // The messages have been copied; the peer's key has to be dead if the disk uses the chunk.
+  const bool exposed = !request.data_.empty();
+  stages_[chunk] = path_.parameters.new_key && exposed ? Stage::RevokeKey : Stage::Run;
   advance(request);
 }
 
@@ -123,7 +131,7 @@ void ServerConnection::advance(ServerRequest& request) {
       revoke_key(request);
       break;
     case Stage::Run:
-      begin(request);
+      path_.handler->on_request(request);
       break;
     case Stage::Answer:
       post_answer(request);
@@ -153,15 +161,6 @@ void ServerConnection::on_own_work_done(std::uint32_t index) {
   } else {
     advance(path_.chunks->request(index));
   }
-}
-
-void ServerConnection::begin(ServerRequest& request) {
-  if (Status parsed = parse(request); !parsed) {
-    fail_connection(parsed.error());
-    release(request);
-    return;
-  }
-  path_.handler->on_request(request);
 }
 
 Status ServerConnection::parse(ServerRequest& request) {
@@ -245,17 +244,30 @@ void ServerConnection::post_answer(ServerRequest& request) {
     chain().add({.kind = WorkKind::SendInvalidate, .remote = {0, request.answer_.key}});
   }
   if (path_.parameters.new_key) {
-    // The chunk stays ours until its window is bound again: nobody else may touch the window.
-    chain().add(bind_work(request.chunk_));
-    chain().reserve_one();
-    held_[request.chunk_] = true;
-    new_keys_.push_back({request.chunk_, immediate.value()});
-    want_flush();
+    post_new_key(request, immediate);
     return;
   }
   if (!alone) chain().add({.kind = WorkKind::WriteImmediate, .immediate = immediate.value()});
   want_flush();
   release(request);
+}
+
+void ServerConnection::post_new_key(const ServerRequest& request, Immediate immediate) {
+  const std::uint32_t chunk = request.chunk_;
+  const std::span<std::byte> message =
+      path_.key_messages.bytes().subspan(chunk * sizeof(KeyResponse), sizeof(KeyResponse));
+  auto* const response = new (message.data()) KeyResponse;
+  response->chunk = static_cast<std::uint16_t>(chunk);
+  transport::WorkRequest bind = bind_work(chunk);
+  bind.key_to = &response->key;
+  chain().add(bind);
+  chain().add({.kind = WorkKind::SendImmediate,
+               .source = {message.data(), sizeof(KeyResponse), path_.key_region->local_key()},
+               .immediate = immediate.value()});
+  // The chunk stays ours until the bind is posted: nobody else may touch the window.
+  held_[chunk] = true;
+  answered_.push_back(chunk);
+  want_flush();
 }
 
 transport::WorkRequest ServerConnection::bind_work(std::uint32_t chunk) const {
@@ -267,31 +279,13 @@ transport::WorkRequest ServerConnection::bind_work(std::uint32_t chunk) const {
 }
 
 void ServerConnection::flush() {
-  if (!new_keys_.empty() && !failed()) chain_new_keys();
   Connection::flush();
-}
-
-void ServerConnection::chain_new_keys() {
-  // A window's next key is known once its bind is posted: so all binds of the round go out first,
-  // then the answers that name the keys, in one chain behind them.
-  if (Status posted = chain().flush(endpoint()); !posted) {
-    fail_connection(posted.error());
-    return;
+  if (failed()) return;
+  for (const std::uint32_t chunk : answered_) {
+    held_[chunk] = false;
+    release(path_.chunks->request(chunk));
   }
-  for (const NewKey& answer : new_keys_) {
-    KeyResponse response;
-    response.chunk = static_cast<std::uint16_t>(answer.chunk);
-    response.key = path_.windows[answer.chunk]->key();
-    const std::size_t at = answer.chunk * sizeof(KeyResponse);
-    store(path_.key_messages.bytes(), response, at);
-    chain().add_reserved({.kind = WorkKind::SendImmediate,
-                          .source = {path_.key_messages.bytes().data() + at, sizeof(KeyResponse),
-                                     path_.key_region->local_key()},
-                          .immediate = answer.immediate});
-    held_[answer.chunk] = false;
-    release(path_.chunks->request(answer.chunk));
-  }
-  new_keys_.clear();
+  answered_.clear();
 }
 
 void ServerConnection::bind_all(Executor::Task done) {
@@ -333,7 +327,8 @@ void ServerConnection::on_room() {
 }
 
 void ServerConnection::on_stopped() {
-  // What waits for room or for a revoked key is not coming back by itself any more.
+  // What waits for room, for a revoked key or for its answer to be posted is not coming back by
+  // itself any more.
   for (std::uint32_t chunk = 0; chunk < held_.size(); ++chunk) {
     if (held_[chunk]) advance(path_.chunks->request(chunk));
     if (waiting_[chunk] == kNotWaiting || !path_.chunks->stop_waiting(chunk, *this)) continue;

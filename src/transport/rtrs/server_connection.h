@@ -40,7 +40,7 @@ class ServerConnection final : public Connection {
                    Executor& control, ConnectionEvents& events, ServerPathView& path);
 
   /// Work requests that one request may need at most.
-  static constexpr std::uint32_t kWorkPerRequest = 5;
+  static constexpr std::uint32_t kWorkPerRequest = 4;
 
   [[nodiscard]] std::size_t worker_index() const { return worker_index_; }
 
@@ -73,11 +73,10 @@ class ServerConnection final : public Connection {
   void on_handed_over(std::uint32_t chunk);
   void advance(ServerRequest& request);
   void revoke_key(ServerRequest& request);
-  void begin(ServerRequest& request);
   Status parse(ServerRequest& request);
   Status parse_read(ServerRequest& request, std::span<const std::byte> message);
   void post_answer(ServerRequest& request);
-  void chain_new_keys();
+  void post_new_key(const ServerRequest& request, Immediate immediate);
   [[nodiscard]] transport::WorkRequest bind_work(std::uint32_t chunk) const;
   void bind_more();
   void release(ServerRequest& request);
@@ -94,14 +93,8 @@ class ServerConnection final : public Connection {
   std::vector<bool> held_;                    ///< by chunk: ours, and not the handler's just now
   std::vector<std::uint32_t> stalled_;        ///< chunks waiting for room, oldest first
   std::vector<std::uint32_t> resuming_;
-
-  /// An answer whose new key is being bound.
-  struct NewKey {
-    std::uint32_t chunk = 0;
-    std::uint32_t immediate = 0;
-  };
-  std::vector<NewKey> new_keys_;  ///< of this round
-  std::uint32_t to_bind_ = 0;     ///< the next chunk of bind_all(), up to the queue depth
+  std::vector<std::uint32_t> answered_;  ///< with a new key that is not posted yet
+  std::uint32_t to_bind_ = 0;            ///< the next chunk of bind_all(), up to the queue depth
   bool binding_ = false;
   Executor::Task on_bound_;
 };

@@ -157,8 +157,12 @@ Status Queue::post_chain(std::span<const WorkRequest> work) {
   std::array<ibv_send_wr, kBatch> requests;  // NOLINT(cppcoreguidelines-pro-type-member-init)
   std::array<ibv_sge, kBatch> sources;       // NOLINT(cppcoreguidelines-pro-type-member-init)
   for (std::size_t i = 0; i < work.size(); ++i) {
-    requests[i] = work[i].kind == WorkKind::BindWindow ? to_bind_request(work[i])
-                                                       : to_work_request(work[i], sources[i]);
+    if (work[i].kind == WorkKind::BindWindow) {
+      requests[i] = to_bind_request(work[i]);
+      if (work[i].key_to != nullptr) *work[i].key_to = requests[i].bind_mw.rkey;
+    } else {
+      requests[i] = to_work_request(work[i], sources[i]);
+    }
     if (i != 0) requests[i - 1].next = &requests[i];
   }
   ibv_send_wr* first_refused = nullptr;
@@ -176,6 +180,7 @@ Status Queue::post_bind(const WorkRequest& work) {
   const int code =
       ibv_bind_mw(pair_.get(), static_cast<const VerbsWindow&>(*work.window).raw(), &bind);
   if (code != 0) return refused(code, "ibv_bind_mw");
+  if (work.key_to != nullptr) *work.key_to = work.window->key();
   return {};
 }
 
