@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -12,8 +13,12 @@ namespace {
 /// The first window, and the shortest: below it, a sleep costs no more than looking.
 constexpr Duration kShortest = std::chrono::microseconds(10);
 
-/// Between two yields of a wait: each is a system call.
+/// Between two yields of a wait while others want the CPU. Each is a system call: while nobody
+/// does, the time between them doubles.
 constexpr Duration kBetweenYields = std::chrono::microseconds(8);
+
+/// A yield lets somebody run if it takes longer than so many looks.
+constexpr int kLooksPerQuietYield = 4;
 
 /// What is lost in vain is at most this part of what was of use.
 constexpr int kUsefulPerVain = 4;
@@ -46,9 +51,16 @@ Spin::Next Spin::next(TimePoint now) {
     looking_ = false;
     return Next::Sleep;
   }
-  if (waited < yield_) return Next::Look;
-  yield_ = waited + kBetweenYields;
-  return Next::Yield;
+  const Duration round = now - std::exchange(last_, now);
+  if (yielded_) {
+    const bool others = round > kLooksPerQuietYield * look_;
+    between_yields_ = others ? kBetweenYields : 2 * between_yields_;
+    yield_ = waited + between_yields_;
+  } else if (waited > Duration::zero()) {
+    look_ = round;
+  }
+  yielded_ = waited >= yield_;
+  return yielded_ ? Next::Yield : Next::Look;
 }
 
 void Spin::begin_wait(TimePoint now) {
@@ -56,7 +68,10 @@ void Spin::begin_wait(TimePoint now) {
   since_ = now;
   waiting_ = true;
   looking_ = window_ > Duration::zero() && credit_ >= window_;
+  last_ = now;
+  yielded_ = false;
   yield_ = Duration::zero();
+  between_yields_ = kBetweenYields;
 }
 
 /// Waits that looking could have ended make it worth a longer look, and others a shorter one, down

@@ -48,7 +48,11 @@ class Spin {
   TimePoint since_;       ///< of the wait, or of the work
   bool waiting_ = false;  ///< nothing was found since `since_`
   bool looking_ = false;  ///< and nobody sleeps yet
+  TimePoint last_;        ///< next()
+  Duration look_{};       ///< how long one takes
+  bool yielded_ = false;  ///< since `last_`
   Duration yield_{};      ///< how far into the wait the next one is due
+  Duration between_yields_{};
 };
 
 }  // namespace rnbd

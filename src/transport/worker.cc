@@ -89,17 +89,22 @@ void Worker::run() {
 }
 
 bool Worker::round() {
-  std::size_t done = reap();
-  done += poll_active() ? 1U : 0U;
-  done += run_timers() ? 1U : 0U;
+  bool done = reap();
+  done |= poll_active();
+  done |= run_timers();
   flush_all();
-  return done > 0;
+  return done;
 }
 
-std::size_t Worker::reap() {
+bool Worker::reap() {
+  bool any = false;
   const std::size_t count = ring_->reap(completions_);
-  for (std::size_t i = 0; i < count; ++i) dispatch(completions_[i]);
-  return count;
+  for (std::size_t i = 0; i < count; ++i) {
+    dispatch(completions_[i]);
+    // Whether an arrival is work its poll() says.
+    any |= completions_[i].tag.kind != kArrivalKind;
+  }
+  return any;
 }
 
 void Worker::dispatch(const RingCompletion& completion) {

@@ -28,7 +28,8 @@ class Pollable {
  public:
   virtual ~Pollable() = default;
 
-  /// Handles what has arrived, a bounded amount at a time; returns how much it was (0: idle).
+  /// Handles what has arrived, a bounded amount at a time; returns how much it was, but for what
+  /// says nothing of more to come (0: idle).
   virtual std::size_t poll() = 0;
 
   /// After poll(): whatever arrives from now on is signalled without arm(), and until then poll()
@@ -135,7 +136,7 @@ class Worker final : public WorkerContext {
   bool poll_active();
   bool arm_active();
   void flush_all();
-  std::size_t reap();
+  bool reap();
   void dispatch(const RingCompletion& completion);
   void wake_signalled();
   void on_watch(const RingCompletion& completion);

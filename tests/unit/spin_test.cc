@@ -31,6 +31,8 @@ class SpinTest : public testing::Test {
     return looked;
   }
 
+  std::vector<Duration> yields_of_a_wait(Duration yield);
+
   Spin spin_{500us};
   TimePoint now_{1h};
   Duration vain_{};    ///< looked, and slept all the same
@@ -102,14 +104,25 @@ TEST(Spin, AWakeUpForNothingIsNoReasonToLook) {
   EXPECT_EQ(spin.next(now += 1s), Spin::Next::Sleep);
 }
 
-TEST_F(SpinTest, YieldsAtOnceAndThenNowAndThen) {
-  for (int i = 0; i < 20; ++i) go(100us, 400us);
+/// When a wait of 100 µs yields, if looks take 1 µs and yields `yield`.
+std::vector<Duration> SpinTest::yields_of_a_wait(Duration yield) {
+  for (int i = 0; i < 40; ++i) go(100us, 400us);
   now_ += 100us;
   std::vector<Duration> yields;
-  for (const TimePoint since = now_; now_ - since < 40us; now_ += 1us) {
-    if (spin_.next(now_) == Spin::Next::Yield) yields.push_back(now_ - since);
+  for (const TimePoint since = now_; now_ - since < 100us;) {
+    const bool yields_now = spin_.next(now_) == Spin::Next::Yield;
+    if (yields_now) yields.push_back(now_ - since);
+    now_ += yields_now ? yield : 1us;
   }
-  EXPECT_THAT(yields, testing::ElementsAre(0us, 8us, 16us, 24us, 32us));
+  return yields;
+}
+
+TEST_F(SpinTest, YieldsAtOnceAndOftenWhileOthersRun) {
+  EXPECT_THAT(yields_of_a_wait(20us), testing::ElementsAre(0us, 28us, 56us, 84us));
+}
+
+TEST_F(SpinTest, YieldsAtOnceAndSeldomWhileNobodyElseRuns) {
+  EXPECT_THAT(yields_of_a_wait(2us), testing::ElementsAre(0us, 18us, 52us));
 }
 
 TEST(Spin, HasBounds) {

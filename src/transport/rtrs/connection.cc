@@ -38,6 +38,12 @@ Error explain(CompletionStatus status) {
   return {EIO, "the adapter reported an error"};
 }
 
+/// Or the answer to one.
+bool is_heartbeat(Immediate immediate) {
+  return immediate.type() == ImmediateType::Heartbeat ||
+         immediate.type() == ImmediateType::HeartbeatAck;
+}
+
 }  // namespace
 
 Connection::~Connection() = default;
@@ -115,10 +121,11 @@ void Connection::close() {
 
 std::size_t Connection::poll() {
   if (failed_) return 0;
+  polled_beats_ = 0;
   const std::size_t count = endpoint_->poll(completions_);
   for (std::size_t i = 0; i < count && !failed_; ++i) handle(completions_[i]);
   if (!failed_ && count > 0) on_room();
-  return count;
+  return count - polled_beats_;
 }
 
 void Connection::handle(const Completion& completion) {
@@ -154,9 +161,12 @@ void Connection::on_receive(const Completion& completion) {
   reposts_.push_back(receive);
   want_flush();
   switch (completion.kind) {
-    case CompletionKind::WriteImmediate:
-      on_immediate(Immediate::from_wire(completion.immediate), false, {});
+    case CompletionKind::WriteImmediate: {
+      const auto immediate = Immediate::from_wire(completion.immediate);
+      if (is_heartbeat(immediate)) ++polled_beats_;
+      on_immediate(immediate, false, {});
       break;
+    }
     case CompletionKind::ReceiveImmediate:
       on_immediate(Immediate::from_wire(completion.immediate), true, body);
       break;

@@ -143,6 +143,7 @@ class Connection : public Pollable, private Timed {
   Executor::Task on_idle_;  ///< once detached
   bool failed_ = false;
   std::atomic<std::uint64_t> arrivals_ = 0;
+  std::size_t polled_beats_ = 0;  ///< heartbeats and answers to them, in one poll()
   TimePoint next_look_ = kNever;  ///< while work is not done
   std::uint32_t seen_done_ = 0;   ///< by the last look
   std::uint32_t seen_beats_ = 0;
