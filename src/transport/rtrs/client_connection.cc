@@ -75,10 +75,12 @@ void ClientConnection::on_immediate(Immediate immediate, bool by_send,
       on_response(Outcome::unpack(immediate.payload()), by_send, body);
       break;
     case ImmediateType::Heartbeat:
-      on_heartbeat(immediate.payload());
+      send_immediate(Immediate(ImmediateType::HeartbeatAck, 0));
+      on_generation(immediate.payload());
       break;
     case ImmediateType::HeartbeatAck:
       on_heartbeat_ack();
+      if (immediate.payload() != 0) on_generation(immediate.payload());  // 0: it does not say
       break;
     case ImmediateType::Request:
     default:
@@ -88,8 +90,7 @@ void ClientConnection::on_immediate(Immediate immediate, bool by_send,
 }
 
 /// Kernel servers say 0 always.
-void ClientConnection::on_heartbeat(std::uint32_t generation) {
-  send_immediate(Immediate(ImmediateType::HeartbeatAck, 0));
+void ClientConnection::on_generation(std::uint32_t generation) {
   if (path_.generation.exchange(generation) == generation) return;
   // However many come, one is under way to the control thread.
   if (!path_.generation_told.exchange(true)) tell(&ConnectionEvents::on_server_generation);

@@ -33,7 +33,8 @@ struct PathView {
 
   Beats beats = 0;
 
-  /// What the server's last heartbeat brought, and whether the control thread has yet to look.
+  /// What the server's last heartbeat or answer to one brought, and whether the control thread has
+  /// yet to look.
   std::atomic<std::uint32_t> generation = 0;
   std::atomic<bool> generation_told = false;
 
@@ -60,7 +61,7 @@ class ClientConnection final : public Connection {
  private:
   void on_immediate(Immediate immediate, bool by_send, std::span<const std::byte> body) override;
   void on_room() override;
-  void on_heartbeat(std::uint32_t generation);
+  void on_generation(std::uint32_t generation);
   void on_heartbeat_ack();
   void on_response(Outcome outcome, bool by_send, std::span<const std::byte> body);
   Status take_key(Outcome outcome, std::span<const std::byte> body);

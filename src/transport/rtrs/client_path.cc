@@ -174,7 +174,8 @@ void ClientPath::on_info(std::vector<std::byte> message) {
   deadline_.reset();
   for (std::size_t cid = 1; cid < connections_.size(); ++cid) connections_[cid]->data.attach();
   workers_[0]->post([this] {
-    heartbeat_ = std::make_unique<Heartbeat>(*this, settings_.heartbeat, workers_[0]->now());
+    heartbeat_ =
+        std::make_unique<Heartbeat>(*this, settings_.heartbeat, Asks::Always, workers_[0]->now());
     workers_[0]->add(*heartbeat_);
   });
   move_to(PathState::Connected);

@@ -54,7 +54,8 @@ void ServerConnection::on_immediate(Immediate immediate, bool by_send, std::span
       on_request(ChunkOffset::unpack(immediate.payload(), path_.parameters.queue_depth));
       break;
     case ImmediateType::Heartbeat:
-      send_immediate(Immediate(ImmediateType::HeartbeatAck, 0));
+      if (cid() == 0 && path_.heartbeat != nullptr) path_.heartbeat->on_asked(worker().now());
+      send_heartbeat(ImmediateType::HeartbeatAck);
       break;
     case ImmediateType::HeartbeatAck:
       break;  // it was counted as an arrival
@@ -64,6 +65,10 @@ void ServerConnection::on_immediate(Immediate immediate, bool by_send, std::span
       fail_connection({EPROTO, fmt::format("immediate {:#010x} from a client", immediate.value())});
       break;
   }
+}
+
+void ServerConnection::send_heartbeat(ImmediateType type) {
+  send_immediate(Immediate(type, path_.generation->load(std::memory_order_relaxed)));
 }
 
 void ServerConnection::on_request(ChunkOffset target) {

@@ -6,10 +6,12 @@
 
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "transport/rtrs/chunk_table.h"
 #include "transport/rtrs/connection.h"
+#include "transport/rtrs/heartbeat.h"
 #include "transport/rtrs/server_request.h"
 
 namespace rnbd::rtrs {
@@ -22,6 +24,8 @@ struct ServerPathView {
   RequestHandler* handler = nullptr;    ///< set before `connected`
   std::atomic<bool> connected = false;  ///< requests are welcome
   Beats beats = 0;
+  std::unique_ptr<Heartbeat> heartbeat;  ///< connection 0's worker's, once connected
+  const std::atomic<std::uint32_t>* generation = nullptr;  ///< the session's, for heartbeats
 
   // With parameters.new_key only: a key that dies with each request, and the message that brings
   // the next one.
@@ -51,6 +55,7 @@ class ServerConnection final : public Connection {
 
   // Worker's thread.
   void respond(ServerRequest& request, int error);
+  void send_heartbeat(ImmediateType type);  ///< or the answer to one
   void flush() override;
 
   /// A chunk that this connection waited for is its own now. Any thread.

@@ -45,6 +45,7 @@ ServerPath::ServerPath(ControlContext& control, std::vector<WorkerContext*> work
       members_(settings_.connections) {
   view_.parameters = settings_.parameters;
   view_.chunks = &chunks;
+  view_.generation = settings_.generation;
   view_.ours = std::vector<std::atomic<bool>>(settings_.parameters.queue_depth);
   half_open_ = control_.call_after(limits::kHalfOpenTimeout, [this] {
     close(fmt::format("it did not become whole in {} s", limits::kHalfOpenTimeout.count()));
@@ -204,8 +205,9 @@ void ServerPath::connected() {
   view_.connected.store(true, std::memory_order_release);
   service_worker().post([this, response = info_response()] {
     members_[0]->data.send_info(response);
-    heartbeat_ = std::make_unique<Heartbeat>(*this, settings_.heartbeat, service_worker().now());
-    service_worker().add(*heartbeat_);
+    view_.heartbeat = std::make_unique<Heartbeat>(*this, settings_.heartbeat, Asks::InDoubt,
+                                                  service_worker().now());
+    service_worker().add(*view_.heartbeat);
   });
 }
 
@@ -241,8 +243,8 @@ void ServerPath::close(const std::string& why) {
   holding_ = 1;  // the heartbeat's worker, below
   busy_ = 1;     // the last step of on_let_go()
   service_worker().post([this] {
-    if (heartbeat_) service_worker().remove(*heartbeat_);
-    heartbeat_.reset();
+    if (view_.heartbeat) service_worker().remove(*view_.heartbeat);
+    view_.heartbeat.reset();
   });
   for (const auto& member : members_) {
     if (member == nullptr) continue;
@@ -279,15 +281,12 @@ std::uint64_t ServerPath::arrivals() const {
   return sum;
 }
 
-void ServerPath::send_heartbeat() {
-  members_[0]->data.send_immediate(
-      Immediate(ImmediateType::Heartbeat, settings_.generation->load(std::memory_order_relaxed)));
-}
+void ServerPath::send_heartbeat() { members_[0]->data.send_heartbeat(ImmediateType::Heartbeat); }
 
 void ServerPath::tell_generation() {
   if (state_ != ServerPathState::Connected) return;
   service_worker().post([this] {
-    if (heartbeat_) send_heartbeat();
+    if (view_.heartbeat) send_heartbeat();
   });
 }
 

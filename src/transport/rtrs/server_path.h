@@ -126,9 +126,8 @@ class ServerPath final : public ConnectionEvents, public HeartbeatPath {
   transport::Device* device_ = nullptr;
   std::vector<std::unique_ptr<Member>> members_;  ///< by cid; null: not there yet
   std::unique_ptr<ControlContext::Timer> half_open_;
-  std::unique_ptr<Heartbeat> heartbeat_;  ///< the service worker's while connected
-  std::size_t holding_ = 0;               ///< workers' parts that have not let go
-  std::size_t busy_ = 0;                  ///< connections that requests need
+  std::size_t holding_ = 0;  ///< workers' parts that have not let go
+  std::size_t busy_ = 0;     ///< connections that requests need
   std::string local_address_;
   std::string peer_address_;
   std::string device_name_;

@@ -77,8 +77,9 @@ class ServerSession final : public ServerPathEvents {
   void mark_served() { served_ = true; }
   [[nodiscard]] bool served() const { return served_; }
 
-  /// Tells the client that what it was told about devices may be different now: heartbeats carry a
-  /// number, 0 in the beginning, in bits that the kernel's modules leave 0 and do not look at.
+  /// Tells the client that what it was told about devices may be different now: heartbeats, and the
+  /// answers to them, carry a number, 0 in the beginning, in bits that the kernel's modules leave 0
+  /// and do not look at.
   void raise_generation();
 
   /// Ends all paths; on_session_closed and on_session_ended follow.
