@@ -24,8 +24,18 @@ TEST(PathPolicy, RoundRobinTakesThemInTurn) {
 }
 
 TEST(PathPolicy, MinInflightTakesTheLeastBusy) {
-  const std::vector<PathLoad> paths = {{true, 3, 1}, {true, 2, 9}, {true, 3, 1}};
+  const std::vector<PathLoad> paths = {{true, 3, 1}, {true, 1, 9}, {true, 3, 1}};
   EXPECT_EQ(picks(PathPolicy::MinInflight, paths, 2), (Picks{1, 1}));
+}
+
+TEST(PathPolicy, MinInflightCountsAFarSlowerPathAsBusier) {
+  EXPECT_EQ(picks(PathPolicy::MinInflight, {{true, 0, 10}, {true, 0, 50}}, 2), (Picks{0, 0}));
+  EXPECT_EQ(picks(PathPolicy::MinInflight, {{true, 2, 10}, {true, 0, 50}}, 2), (Picks{1, 1}));
+  EXPECT_EQ(picks(PathPolicy::MinInflight, {{true, 0, 10}, {true, 0, 40}}, 2), (Picks{1, 0}))
+      << "that much is nothing";
+  EXPECT_EQ(picks(PathPolicy::MinInflight, {{true, 0, 50}, {false, 0, 10}}, 1), (Picks{0}));
+  EXPECT_EQ(picks(PathPolicy::MinInflight, {{true, 0, 0}, {true, 0, 50}}, 2), (Picks{1, 0}))
+      << "never measured";
 }
 
 TEST(PathPolicy, MinLatencyTakesTheNearestAndTriesTheUnknown) {

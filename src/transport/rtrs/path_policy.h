@@ -14,7 +14,7 @@ namespace rnbd::rtrs {
 /// As the kernel's rtrs client has them (mpath_policy).
 enum class PathPolicy : std::uint8_t {
   RoundRobin,   ///< the next one
-  MinInflight,  ///< the one with the fewest requests on their way
+  MinInflight,  ///< the one with the fewest requests on their way, and one more if it is far slower
   MinLatency,   ///< the one whose last heartbeat came back soonest; one never measured wins
 };
 
@@ -34,10 +34,11 @@ class PathPicker {
   std::size_t pick(PathPolicy policy, std::span<const PathLoad> paths) {
     std::size_t best = kNone;
     std::uint64_t lowest = 0;
+    const std::uint64_t slow = kFarSlower * quickest(paths);
     for (std::size_t step = 1; step <= paths.size(); ++step) {
       const std::size_t at = (last_ + step) % paths.size();
       if (!paths[at].usable) continue;
-      const std::uint64_t cost = cost_of(policy, paths[at]);
+      const std::uint64_t cost = cost_of(policy, paths[at], slow);
       if (best != kNone && cost >= lowest) continue;
       best = at;
       lowest = cost;
@@ -47,12 +48,26 @@ class PathPicker {
   }
 
  private:
-  static std::uint64_t cost_of(PathPolicy policy, const PathLoad& path) {
+  /// As a part of the quickest path's latency: two paths that are alike do not differ as much, and
+  /// one request at a time, which finds nothing in flight anywhere, does not take the slow one.
+  static constexpr std::uint64_t kFarSlower = 4;
+
+  /// The lowest latency that was measured; 0 if none was.
+  static std::uint64_t quickest(std::span<const PathLoad> paths) {
+    std::uint64_t lowest = 0;
+    for (const PathLoad& path : paths) {
+      if (!path.usable || path.latency_ns == 0) continue;
+      if (lowest == 0 || path.latency_ns < lowest) lowest = path.latency_ns;
+    }
+    return lowest;
+  }
+
+  static std::uint64_t cost_of(PathPolicy policy, const PathLoad& path, std::uint64_t slow) {
     switch (policy) {
       case PathPolicy::RoundRobin:
         return 0;
       case PathPolicy::MinInflight:
-        return path.in_flight;
+        return path.in_flight + (path.latency_ns > slow ? 1U : 0U);
       case PathPolicy::MinLatency:
         return path.latency_ns;
     }
