@@ -115,5 +115,12 @@ fi
 /usr/bin/python3 "$bench/plot" "${results[@]}" "$output"
 if $docs; then
     "$bench/report" --into docs/performance.md "$command" "${results[@]}"
-    if $scale; then cp "$output"/bench-scale.svg docs/; else cp "$output"/bench-{throughput,cpu,latency}.svg docs/; fi
+    if $scale; then
+        plots=(scale)
+    elif ((guests == 2)); then
+        plots=(two-throughput two-cpu two-latency)
+    else
+        plots=(throughput cpu latency)
+    fi
+    for plot in "${plots[@]}"; do cp "$output/bench-$plot.svg" docs/; done
 fi

@@ -62,11 +62,12 @@ class Summary:
         mine, other = self.figure(peer, workload, metric), self.figure(to, workload, metric)
         return mine.median / other.median if mine and other and other.median else None
 
-    def syscalls(self, peer: str, workload: str, role: str) -> float | None:
-        """System calls per I/O of one of the peer's processes."""
+    def syscalls(self, peer: str, workload: str, role: str) -> tuple[float, float] | None:
+        """System calls per I/O of one of the peer's processes; and those of them that let others run while it looks for
+        work."""
         for row in self.results["syscalls"]:
             if row["peer"] == peer and row["workload"] == workload and role in row and row["ios"]:
-                return sum(row[role].values()) / row["ios"]
+                return sum(row[role].values()) / row["ios"], row[role].get("sched_yield", 0) / row["ios"]
         return None
 
     def stages(self, peer: str, workload: str) -> dict[str, float] | None:

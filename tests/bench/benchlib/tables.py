@@ -112,9 +112,11 @@ def cost(summary: Summary, workload: str) -> str:
         cells = [_median(summary, peer, workload, cpu_us)]
         cells += [_median(summary, peer, workload, lambda sample, who=who: cpu_us(sample, (who,))) for who in PROCESSES]
         cells += [_median(summary, peer, workload, rest_us), _median(summary, peer, workload, switches)]
-        cells += [number(summary.syscalls(peer, workload, role)) for role in ("client", "server")]
+        for role in ("client", "server"):
+            cells += [number(figure) for figure in summary.syscalls(peer, workload, role) or (None, None)]
         rows.append([peer, *cells])
-    heads = [workload, "CPU µs", "fio", "client", "server", "rest", "switches", "syscalls client", "server "]
+    heads = [workload, "CPU µs", "fio", "client", "server", "rest", "switches"]
+    heads += ["client's calls", "yields", "server's calls", "yields"]
     return table(heads, rows)
 
 
