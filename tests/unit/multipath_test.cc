@@ -196,10 +196,10 @@ class Inheritance : public Multipath {
   void inherit(std::size_t held) {
     server_.disk.hold = true;
     std::vector<PermitId> permits;
-    PermitPool::Word used = 0;
+    std::uint64_t used = 0;
     for (std::uint32_t i = 0; i < 8; ++i) {
       permits.push_back(one_.submit(i % 2, Direction::Write, i, std::byte{1}));
-      used |= PermitPool::Word{1} << permits.back();
+      used |= std::uint64_t{1} << permits.back();
     }
     ASSERT_TRUE(bench_.until([&] { return server_.disk.held.size() == 8; }));
     permits.resize(held);

@@ -59,7 +59,7 @@ inline constexpr const char* kUpgradeVerb = "upgrade";
 
 /// Of the journals by which one client daemon goes on where another one ended. Raise it with each
 /// change of what is in them.
-inline constexpr std::uint32_t kJournalVersion = 3;
+inline constexpr std::uint32_t kJournalVersion = 4;
 
 /// Of the JSON that `list` prints. Fields may be added under the same number.
 inline constexpr int kSchemaVersion = 1;

@@ -19,8 +19,8 @@ constexpr std::uint64_t bits_between(std::uint32_t begin, std::uint32_t end) {
 
 constexpr std::uint64_t bit_of(PermitId permit) { return std::uint64_t{1} << permit % kWordBits; }
 
-std::atomic_ref<PermitPool::Word> word_of(std::span<PermitPool::Word> words, PermitId permit) {
-  return std::atomic_ref(words[permit / kWordBits]);
+std::atomic_ref<std::uint64_t> word_of(std::span<PermitPool::Word> words, PermitId permit) {
+  return std::atomic_ref(words[permit / kWordBits].used);
 }
 
 }  // namespace
@@ -87,7 +87,7 @@ std::size_t PermitPool::take(Range range, std::span<PermitId> permits) {
     const std::uint32_t word = at / kWordBits;
     const std::uint32_t base = word * kWordBits;
     const std::uint64_t mask = bits_between(at - base, std::min(range.end - base, kWordBits));
-    const std::atomic_ref bits(used_[word]);
+    const std::atomic_ref bits(used_[word].used);
     std::uint64_t used = bits.load();
     while (got < permits.size() && (~used & mask) != 0) {
       const auto bit = static_cast<std::uint32_t>(std::countr_zero(~used & mask));
@@ -122,7 +122,9 @@ void PermitPool::stop_starving(std::uint32_t share) {
 }
 
 void PermitPool::set_starving(Share& share, bool starving) {
-  if (share.starving.exchange(starving) == starving) return;
+  // Its own thread alone changes it; and what does not change is not written, since all look at it.
+  if (share.starving.load(std::memory_order_relaxed) == starving) return;
+  share.starving = starving;
   if (starving) {
     ++starving_;
   } else {
@@ -138,7 +140,7 @@ std::uint32_t PermitPool::guaranteed(std::uint32_t share) const {
 std::uint32_t PermitPool::in_use() const {
   std::uint32_t count = 0;
   for (Word& word : used_) {
-    count += static_cast<std::uint32_t>(std::popcount(std::atomic_ref(word).load()));
+    count += static_cast<std::uint32_t>(std::popcount(std::atomic_ref(word.used).load()));
   }
   return count;
 }

@@ -17,8 +17,10 @@ namespace rnbd::rtrs {
 
 class PermitPool {
  public:
-  using Word = std::uint64_t;
-  /// Of the bitmap.
+  /// Of the bitmap: 64 permits, in a cache line of their own, for shares take from different ones.
+  struct alignas(64) Word {
+    std::uint64_t used = 0;
+  };
   static constexpr std::size_t words(std::uint32_t depth) { return (depth + 63) / 64; }
 
   /// `depth` permits, 2 or more, for `shares` shares. Share 0 gets few. `bitmap`: words(depth) of
