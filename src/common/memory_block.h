@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Page-aligned memory of its own mapping: what adapters and disks read and write directly. Zeroed,
 // and given back to the system when it goes; or that of a file in memory, which stays as long as
-// anybody has the file open. In huge pages where it is long enough and the system has them.
+// anybody has the file open.
 #pragma once
 
 #include <cerrno>
@@ -21,19 +21,17 @@ class MemoryBlock {
  public:
   MemoryBlock() = default;
 
-  /// Errors: ENOMEM.
+  /// In huge pages where it is long enough and the system has them. Errors: ENOMEM.
   static Result<MemoryBlock> map(std::size_t bytes) {
-    return map_pages(bytes, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+    auto block = map_pages(bytes, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+    if (block && bytes >= kHugePage) ::madvise(block->bytes_.data(), bytes, MADV_HUGEPAGE);
+    return block;
   }
 
   /// The first `bytes` of a memory file, which has so many; it may be closed then. Every page is
-  /// there before it is used. Errors: ENOMEM, and others of madvise(2).
+  /// there before it is used. Errors: ENOMEM.
   static Result<MemoryBlock> map_file(int file, std::size_t bytes) {
-    auto block = map_pages(bytes, MAP_SHARED, file);
-    if (!block || ::madvise(block->bytes_.data(), bytes, MADV_POPULATE_WRITE) == 0) return block;
-    // Linux before 5.14 does it only while it maps, and does not say whether it could.
-    if (errno == EINVAL) return map_pages(bytes, MAP_SHARED | MAP_POPULATE, file);
-    return fail(errno, fmt::format("cannot get {} bytes for a memory file", bytes));
+    return map_pages(bytes, MAP_SHARED | MAP_POPULATE, file);
   }
 
   /// A new memory file, zeroed; `name` is for people. Errors: those of memfd_create(2).
@@ -66,7 +64,6 @@ class MemoryBlock {
     ::madvise(address, bytes, MADV_DONTFORK);
     // Users' data belongs in no core file; and who waits for a successor waits for the dump.
     ::madvise(address, bytes, MADV_DONTDUMP);
-    if (bytes >= kHugePage) ::madvise(address, bytes, MADV_HUGEPAGE);
     return MemoryBlock({static_cast<std::byte*>(address), bytes});
   }
 

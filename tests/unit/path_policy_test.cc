@@ -29,12 +29,14 @@ TEST(PathPolicy, MinInflightTakesTheLeastBusy) {
 }
 
 TEST(PathPolicy, MinInflightCountsAFarSlowerPathAsBusier) {
-  EXPECT_EQ(picks(PathPolicy::MinInflight, {{true, 0, 10}, {true, 0, 50}}, 2), (Picks{0, 0}));
-  EXPECT_EQ(picks(PathPolicy::MinInflight, {{true, 2, 10}, {true, 0, 50}}, 2), (Picks{1, 1}));
-  EXPECT_EQ(picks(PathPolicy::MinInflight, {{true, 0, 10}, {true, 0, 40}}, 2), (Picks{1, 0}))
-      << "that much is nothing";
-  EXPECT_EQ(picks(PathPolicy::MinInflight, {{true, 0, 50}, {false, 0, 10}}, 1), (Picks{0}));
-  EXPECT_EQ(picks(PathPolicy::MinInflight, {{true, 0, 0}, {true, 0, 50}}, 2), (Picks{1, 0}))
+  constexpr std::uint64_t kMs = 1'000'000;
+  const auto policy = PathPolicy::MinInflight;
+  EXPECT_EQ(picks(policy, {{true, 0, kMs}, {true, 0, 5 * kMs}}, 2), (Picks{0, 0}));
+  EXPECT_EQ(picks(policy, {{true, 2, kMs}, {true, 0, 5 * kMs}}, 2), (Picks{1, 1}));
+  EXPECT_EQ(picks(policy, {{true, 0, kMs}, {true, 0, 4 * kMs}}, 2), (Picks{1, 0})) << "not far";
+  EXPECT_EQ(picks(policy, {{true, 0, 10}, {true, 0, kMs}}, 2), (Picks{1, 0})) << "a mere wake-up";
+  EXPECT_EQ(picks(policy, {{true, 0, 5 * kMs}, {false, 0, 10}}, 1), (Picks{0}));
+  EXPECT_EQ(picks(policy, {{true, 0, 0}, {true, 0, 5 * kMs}}, 2), (Picks{1, 0}))
       << "never measured";
 }
 

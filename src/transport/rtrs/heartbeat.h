@@ -34,7 +34,7 @@ class HeartbeatPath {
 };
 
 enum class Asks : std::uint8_t {
-  Always,   ///< on each tick, but while an answer is missing: a client, which times the answers
+  Always,   ///< on each tick, unless nothing came since it last did: a client, which times answers
   InDoubt,  ///< only if nothing arrived since the last tick: a server, whose clients do ask
 };
 

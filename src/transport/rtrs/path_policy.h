@@ -4,6 +4,7 @@
 // balances its own requests, and so all together.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -11,7 +12,7 @@
 
 namespace rnbd::rtrs {
 
-/// As the kernel's rtrs client has them (mpath_policy).
+/// As the kernel's rtrs client has them (mpath_policy), but for what is far slower.
 enum class PathPolicy : std::uint8_t {
   RoundRobin,   ///< the next one
   MinInflight,  ///< the one with the fewest requests on their way, and one more if it is far slower
@@ -34,7 +35,7 @@ class PathPicker {
   std::size_t pick(PathPolicy policy, std::span<const PathLoad> paths) {
     std::size_t best = kNone;
     std::uint64_t lowest = 0;
-    const std::uint64_t slow = kFarSlower * quickest(paths);
+    const std::uint64_t slow = policy == PathPolicy::MinInflight ? far_slower(paths) : 0;
     for (std::size_t step = 1; step <= paths.size(); ++step) {
       const std::size_t at = (last_ + step) % paths.size();
       if (!paths[at].usable) continue;
@@ -48,18 +49,20 @@ class PathPicker {
   }
 
  private:
-  /// As a part of the quickest path's latency: two paths that are alike do not differ as much, and
-  /// one request at a time, which finds nothing in flight anywhere, does not take the slow one.
+  /// As a part of the quickest path's latency, and in ns: two paths that are alike do not differ as
+  /// much, though one's heartbeats have to wake somebody and the other's do not.
   static constexpr std::uint64_t kFarSlower = 4;
+  static constexpr std::uint64_t kFarSlowerByNs = 1'000'000;
 
-  /// The lowest latency that was measured; 0 if none was.
-  static std::uint64_t quickest(std::span<const PathLoad> paths) {
-    std::uint64_t lowest = 0;
+  /// A latency above it is that of a path which one request at a time, finding nothing in flight on
+  /// any, should not take.
+  static std::uint64_t far_slower(std::span<const PathLoad> paths) {
+    std::uint64_t quickest = 0;
     for (const PathLoad& path : paths) {
       if (!path.usable || path.latency_ns == 0) continue;
-      if (lowest == 0 || path.latency_ns < lowest) lowest = path.latency_ns;
+      if (quickest == 0 || path.latency_ns < quickest) quickest = path.latency_ns;
     }
-    return lowest;
+    return std::max(kFarSlower * quickest, quickest + kFarSlowerByNs);
   }
 
   static std::uint64_t cost_of(PathPolicy policy, const PathLoad& path, std::uint64_t slow) {

@@ -17,7 +17,8 @@ namespace rnbd::rtrs {
 
 class PermitPool {
  public:
-  /// Of the bitmap: 64 permits, in a cache line of their own, for shares take from different ones.
+  /// Of the bitmap: 64 permits, in a cache line of their own, for most shares take from different
+  /// ones.
   struct alignas(64) Word {
     std::uint64_t used = 0;
   };

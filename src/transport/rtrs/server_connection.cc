@@ -269,7 +269,10 @@ void ServerConnection::post_new_key(const ServerRequest& request, Immediate imme
   chain().add({.kind = WorkKind::SendImmediate,
                .source = {message.data(), sizeof(KeyResponse), path_.key_region->local_key()},
                .immediate = immediate.value()});
-  // The chunk stays ours until the bind is posted: nobody else may touch the window.
+  // The chunk stays ours until the bind is posted: nobody else may touch the window. Its client may
+  // have the answer, and use the chunk again on another connection, before flush() is through with
+  // all it posts; that request is none too many, but waits.
+  path_.ours[chunk].store(false, std::memory_order_relaxed);
   held_[chunk] = true;
   answered_.push_back(chunk);
   want_flush();

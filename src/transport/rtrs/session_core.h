@@ -54,7 +54,7 @@ class SessionCore {
                                                      std::uint32_t queues,
                                                      const MakeMemory& make_memory) {
     const std::size_t stride = parameters.max_io_size + limits::kHeaderArea;
-    auto memory = make_memory(parameters.queue_depth * stride + permit_bytes(parameters));
+    auto memory = make_memory(pages(parameters.queue_depth * stride) + permit_bytes(parameters));
     if (!memory) return fail(memory.error());
     return std::unique_ptr<SessionCore>(
         new SessionCore(parameters, queues, stride, std::move(*memory)));
@@ -95,9 +95,9 @@ class SessionCore {
 
   /// Which permits are in use is known to whoever inherits the memory: behind the buffers.
   static std::size_t permit_bytes(const ServerParameters& parameters) {
-    const std::size_t bytes = PermitPool::words(parameters.queue_depth) * sizeof(PermitPool::Word);
-    return (bytes + kPage - 1) / kPage * kPage;
+    return pages(PermitPool::words(parameters.queue_depth) * sizeof(PermitPool::Word));
   }
+  static std::size_t pages(std::size_t bytes) { return (bytes + kPage - 1) / kPage * kPage; }
   static std::span<PermitPool::Word> bitmap_in(const MemoryBlock& memory,
                                                const ServerParameters& parameters) {
     std::byte* const place = memory.bytes().last(permit_bytes(parameters)).data();
