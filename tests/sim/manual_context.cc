@@ -51,6 +51,7 @@ void ManualContext::add(Timed& timed) {
 void ManualContext::remove(Timed& timed) { std::ranges::replace(timed_, &timed, nullptr); }
 
 bool ManualContext::run_once() {
+  running_ = true;
   bool busy = std::exchange(woken_, false);
   busy |= run_tasks();
   busy |= poll_all();
@@ -58,6 +59,7 @@ bool ManualContext::run_once() {
   busy |= flush_all();
   std::erase_if(watched_, [](const Watched& w) { return w.pollable == nullptr; });
   std::erase(timed_, nullptr);
+  running_ = false;
   return busy;
 }
 

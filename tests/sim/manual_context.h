@@ -36,6 +36,8 @@ class ManualContext final : public WorkerContext {
   /// One round: what was posted, polls, timers that are due, flushes. False if nothing happened.
   bool run_once();
 
+  [[nodiscard]] bool is_running() const { return running_; }  ///< within run_once()
+
   /// From now on a socket that had nothing to read is left alone until its owner wakes it, or
   /// stir_sockets(): looking at each one in each round takes most of a long run's time.
   void leave_quiet_sockets_alone() { patient_ = true; }
@@ -68,6 +70,7 @@ class ManualContext final : public WorkerContext {
   std::vector<Watched> watched_;
   std::vector<Timed*> timed_;             ///< null: removed during a round
   TimePoint now_{std::chrono::hours(1)};  // so that "long ago" can be said
+  bool running_ = false;
   bool woken_ = false;
   bool patient_ = false;
   bool sockets_used_ = false;

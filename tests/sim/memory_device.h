@@ -78,6 +78,10 @@ class MemoryDevice final : public transport::Device {
   [[nodiscard]] std::size_t registered_memory() const { return registered_; }
   [[nodiscard]] std::size_t windows() const { return windows_; }
 
+  /// Called when one of its connections has posted work: what follows from that may happen before
+  /// whoever posted it goes on.
+  std::function<void()> after_post;
+
   /// A further key to a RemoteWrite region that a peer may revoke with SendInvalidate, as kernel
   /// clients hand out. Lives until revoked, or as long as the region.
   std::uint32_t add_invalidatable_key(transport::Region& region);

@@ -67,6 +67,7 @@ Status MemoryQueue::post(std::span<const WorkRequest> work) {
     ++work_slots_;
   }
   (state_ == State::Ready ? execution_ : flushing_).wake();
+  if (device_.after_post) device_.after_post();
   return {};
 }
 
