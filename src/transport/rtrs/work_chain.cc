@@ -17,6 +17,17 @@ void WorkChain::add(transport::WorkRequest work) {
   push(work, WorkTag::Plain, 0, signalled);
 }
 
+void WorkChain::reserve_one() {
+  RNBD_ASSERT(has_room(1));
+  ++reserved_;
+}
+
+void WorkChain::add_reserved(transport::WorkRequest work) {
+  RNBD_ASSERT(reserved_ > 0);
+  --reserved_;
+  add(work);
+}
+
 void WorkChain::add_signalled(transport::WorkRequest work, std::uint32_t index) {
   push(work, WorkTag::Own, index, true);
 }

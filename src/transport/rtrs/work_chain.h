@@ -22,7 +22,14 @@ class WorkChain {
   explicit WorkChain(std::uint32_t capacity);
 
   /// Room for so much more work, posted or still in the chain?
-  [[nodiscard]] bool has_room(std::uint32_t work) const { return in_use() + work <= capacity_; }
+  [[nodiscard]] bool has_room(std::uint32_t work) const {
+    return in_use() + reserved_ + work <= capacity_;
+  }
+
+  /// Keeps a place for work that will be added later; has_room() was asked.
+  void reserve_one();
+  /// add() into a place that was kept.
+  void add_reserved(transport::WorkRequest work);
 
   /// Adds work; has_room() was asked. Signalled every kSignalInterval requests.
   void add(transport::WorkRequest work);
@@ -52,6 +59,7 @@ class WorkChain {
   std::uint32_t added_ = 0;  ///< running counts, wrapping
   std::uint32_t done_ = 0;
   std::uint32_t unsignalled_ = 0;
+  std::uint32_t reserved_ = 0;
   std::vector<transport::WorkRequest> chain_;
 };
 
