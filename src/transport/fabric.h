@@ -4,7 +4,8 @@
 // bytes and enforces keys. One contract suite (tests/contract) holds both to the laws below.
 //
 // Laws, for one connection (an Endpoint and its peer):
-//  * Work is executed in the order it was posted. The data of a write is in the peer's memory
+//  * Work is executed in the order it was posted; only a bind may be executed before what was
+//    posted in front of it, other binds excepted. The data of a write is in the peer's memory
 //    before a later immediate or send completes there; until then it may land in any order.
 //  * Each immediate or send consumes one posted receive, in order. With none posted it waits.
 //  * Keys, bounds and access rights are checked at the side that owns the memory. A violation
@@ -13,7 +14,8 @@
 //  * After a break everything outstanding completes as Flushed, in order. What the peer had already
 //    executed stays executed; nothing more is.
 //  * Memory named by posted work may be read until that work completes, or the queue is closed.
-//    Work that is not signalled completes, silently, when a later signalled one does.
+//    Work that is not signalled completes, silently, when a later signalled one does; with a bind,
+//    only binds do.
 //  * A receive may complete before on_established is told; on_disconnected may be told before the
 //    flushed completions are seen.
 //  * close_queue() ends all access to memory: after it returns, nothing is read or written.
@@ -151,6 +153,7 @@ struct Completion {
 struct QueueSize {
   std::uint32_t send_work = 0;
   std::uint32_t receive_work = 0;
+  bool binds = false;  ///< BindWindow will be posted
 };
 
 /// What happens to a connection; told on the control thread. None is told twice, and none after

@@ -14,9 +14,12 @@ using transport::Window;
 
 constexpr std::size_t kTargetSize = 8192;
 
+constexpr transport::QueueSize kBinding = {
+    .send_work = Connection::kQueue, .receive_work = Connection::kQueue, .binds = true};
+
 /// A connection whose client has a window to bind.
 struct Site {
-  explicit Site(FabricUnderTest& fabric) : pair(fabric) {
+  explicit Site(FabricUnderTest& fabric) : pair(fabric, kBinding) {
     if (!has_windows()) return;
     target = std::make_unique<Buffer>(pair.client.device(), kTargetSize, RegionUse::WindowTarget);
     source = std::make_unique<Buffer>(pair.server.device(), kTargetSize, RegionUse::Local);

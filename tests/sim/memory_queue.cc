@@ -2,10 +2,12 @@
 // See memory_queue.h.
 #include "sim/memory_queue.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <functional>
 #include <string_view>
+#include <utility>
 
 #include <fmt/format.h>
 #include <sys/eventfd.h>
@@ -59,12 +61,12 @@ Status MemoryQueue::post(std::span<const WorkRequest> work) {
   for (const WorkRequest& request : work) {
     Posted posted{.work = request, .source_digest = digest(request.source)};
     if (request.kind == WorkKind::BindWindow) {
-      RNBD_ASSERT(request.window != nullptr);
+      RNBD_ASSERT(size_.binds && request.window != nullptr);
       posted.window_key = dynamic_cast<MemoryWindow&>(*request.window).renew_key();
       if (request.key_to != nullptr) *request.key_to = posted.window_key;
     }
-    posted_.push_back(posted);
     ++work_slots_;
+    if (!execute_early(posted)) posted_.push_back(posted);
   }
   (state_ == State::Ready ? execution_ : flushing_).wake();
   if (device_.after_post) device_.after_post();
@@ -192,6 +194,25 @@ MemoryQueue::Outcome MemoryQueue::execute_bind(const Posted& posted) {
   return bound ? Outcome::Executed : Outcome::LocalError;
 }
 
+/// Binds among themselves keep their order.
+bool MemoryQueue::execute_early(const Posted& posted) {
+  const auto is_bind = [](const WorkRequest& each) { return each.kind == WorkKind::BindWindow; };
+  const WorkRequest& work = posted.work;
+  if (!is_bind(work) || state_ != State::Ready || stands_still_ ||
+      std::ranges::any_of(posted_, is_bind, &Posted::work) ||
+      std::ranges::any_of(executed_, is_bind) || scheduler_.pick(2) == 0) {
+    return false;
+  }
+  if (execute_bind(posted) != Outcome::Executed) {
+    fail_work(work.id, CompletionStatus::LocalError);
+  } else if (work.signalled) {
+    complete_work(work.id, CompletionStatus::Success, /*bind=*/true);
+  } else {
+    ++silent_binds_;
+  }
+  return true;
+}
+
 MemoryQueue::Outcome MemoryQueue::receive(const WorkRequest& work) {
   switch (work.kind) {
     case WorkKind::Write:
@@ -282,10 +303,11 @@ void MemoryQueue::acknowledge_one() {
 void MemoryQueue::acknowledge_front() {
   const WorkRequest work = executed_.front();
   executed_.pop_front();
+  const bool bind = work.kind == WorkKind::BindWindow;
   if (work.signalled) {
-    complete_work(work.id, CompletionStatus::Success);
+    complete_work(work.id, CompletionStatus::Success, bind);
   } else {
-    ++silent_;
+    ++(bind ? silent_binds_ : silent_sends_);
   }
 }
 
@@ -316,10 +338,10 @@ void MemoryQueue::flush_one() {
   flushing_.wake();
 }
 
-void MemoryQueue::complete_work(std::uint64_t id, CompletionStatus status) {
+void MemoryQueue::complete_work(std::uint64_t id, CompletionStatus status, bool bind) {
+  const std::uint32_t sends = bind ? 0 : std::exchange(silent_sends_, 0);
   complete({.completion = {.kind = CompletionKind::Done, .status = status, .id = id},
-            .frees_work = silent_ + 1});
-  silent_ = 0;
+            .frees_work = 1 + sends + std::exchange(silent_binds_, 0)});
 }
 
 void MemoryQueue::complete(const Entry& entry) {

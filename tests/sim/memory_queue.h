@@ -4,7 +4,9 @@
 //
 // A request passes: posted -> executed at the peer -> acknowledged -> polled. Its source is read
 // when it is executed, the slot it takes is free again when a completion at or behind it has been
-// polled, as on adapters. Once broken, nothing is executed and everything left is flushed in order.
+// polled, as on adapters; the completion of a bind frees those of binds only. Once broken, nothing
+// is executed and everything left is flushed in order. One bind in two is executed at once, in
+// front of all that is sent.
 #pragma once
 
 #include <cstdint>
@@ -83,6 +85,7 @@ class MemoryQueue {
 
   Outcome execute(const Posted& posted);
   Outcome execute_bind(const Posted& posted);
+  bool execute_early(const Posted& posted);
   Outcome receive(const transport::WorkRequest& work);  // called by the far queue
   Outcome receive_write(const transport::WorkRequest& work);
   Outcome receive_send(const transport::WorkRequest& work);
@@ -90,7 +93,7 @@ class MemoryQueue {
   void finish_receive(transport::CompletionKind kind, const transport::WorkRequest& work);
   void acknowledge_front();
   void fail_work(std::uint64_t id, transport::CompletionStatus status);
-  void complete_work(std::uint64_t id, transport::CompletionStatus status);
+  void complete_work(std::uint64_t id, transport::CompletionStatus status, bool bind = false);
   void complete(const Entry& entry);
   [[nodiscard]] std::uint64_t digest(const transport::LocalMemory& source) const;
 
@@ -110,7 +113,8 @@ class MemoryQueue {
   std::deque<Entry> completions_;
   std::uint32_t work_slots_ = 0;     ///< taken
   std::uint32_t receive_slots_ = 0;  ///< taken
-  std::uint32_t silent_ = 0;         ///< completed without a completion so far
+  std::uint32_t silent_sends_ = 0;   ///< completed without a completion so far
+  std::uint32_t silent_binds_ = 0;
   bool armed_ = false;
   bool stands_still_ = false;
 };

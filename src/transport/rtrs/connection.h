@@ -99,7 +99,7 @@ class Connection : public Pollable, private Timed {
  protected:
   /// A peer's immediate, by write or by send; `body` is what a send brought.
   virtual void on_immediate(Immediate immediate, bool by_send, std::span<const std::byte> body) = 0;
-  /// Work that was added with add_signalled().
+  /// A bind that was added with add_signalled().
   virtual void on_own_work_done(std::uint32_t index) { static_cast<void>(index); }
   /// The send queue has room again.
   virtual void on_room() {}

@@ -266,13 +266,15 @@ void ServerConnection::post_new_key(const ServerRequest& request, Immediate imme
   transport::WorkRequest bind = bind_work(chunk);
   bind.key_to = &response->key;
   chain().add(bind);
-  chain().reserve_one();
+  chain().add({.kind = WorkKind::SendImmediate,
+               .source = {message.data(), sizeof(KeyResponse), path_.key_region->local_key()},
+               .immediate = immediate.value()});
   // The chunk stays ours until the bind is posted: nobody else may touch the window. Its client may
   // have the answer, and use the chunk again on another connection, before flush() is through with
   // all it posts; that request is none too many, but waits.
   path_.ours[chunk].store(false, std::memory_order_relaxed);
   held_[chunk] = true;
-  answered_.push_back({chunk, immediate.value()});
+  answered_.push_back(chunk);
   want_flush();
 }
 
@@ -285,21 +287,11 @@ transport::WorkRequest ServerConnection::bind_work(std::uint32_t chunk) const {
 }
 
 void ServerConnection::flush() {
-  if (failed()) return;
-  // Behind all binds of the round: an adapter that has to send an answer again begins there, and
-  // soft-RoCE would execute what is local and behind it a second time, which breaks the connection.
-  for (const Answered& answer : answered_) {
-    const std::byte* const message =
-        path_.key_messages.bytes().data() + answer.chunk * sizeof(KeyResponse);
-    chain().add_reserved({.kind = WorkKind::SendImmediate,
-                          .source = {message, sizeof(KeyResponse), path_.key_region->local_key()},
-                          .immediate = answer.immediate});
-  }
   Connection::flush();
   if (failed()) return;
-  for (const Answered& answer : answered_) {
-    held_[answer.chunk] = false;
-    release(path_.chunks->request(answer.chunk));
+  for (const std::uint32_t chunk : answered_) {
+    held_[chunk] = false;
+    release(path_.chunks->request(chunk));
   }
   answered_.clear();
 }

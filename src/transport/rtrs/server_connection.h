@@ -98,13 +98,8 @@ class ServerConnection final : public Connection {
   std::vector<bool> held_;                    ///< by chunk: ours, and not the handler's just now
   std::vector<std::uint32_t> stalled_;        ///< chunks waiting for room, oldest first
   std::vector<std::uint32_t> resuming_;
-
-  struct Answered {
-    std::uint32_t chunk = 0;
-    std::uint32_t immediate = 0;
-  };
-  std::vector<Answered> answered_;  ///< in this round, each with a new key that is not posted yet
-  std::uint32_t to_bind_ = 0;       ///< the next chunk of bind_all(), up to the queue depth
+  std::vector<std::uint32_t> answered_;  ///< with a new key that is not posted yet
+  std::uint32_t to_bind_ = 0;            ///< the next chunk of bind_all(), up to the queue depth
   bool binding_ = false;
   Executor::Task on_bound_;
 };

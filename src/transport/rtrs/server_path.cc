@@ -165,7 +165,9 @@ Status ServerPath::prepare(Member& member) {
   const std::uint32_t wanted =
       depth * ServerConnection::kWorkPerRequest + 2 * limits::kSignalInterval;
   const std::uint32_t sends = std::min({wanted, device.max_send_work, limits::kMaxSendQueue});
-  if (Status opened = member.data.open({.send_work = sends, .receive_work = receives}); !opened) {
+  if (Status opened = member.data.open(
+          {.send_work = sends, .receive_work = receives, .binds = settings_.parameters.new_key});
+      !opened) {
     return opened;
   }
   const std::size_t info = member.data.cid() == 0 ? info_bytes(settings_.parameters) : 0;

@@ -13,53 +13,58 @@
 
 namespace rnbd::rtrs {
 
-/// Kinds of Tag on a connection.
-enum class WorkTag : std::uint16_t { Plain = 1, Own = 2, Receive = 3 };
+/// Kinds of Tag on a connection. A bind of which the caller wants to know is its Own.
+enum class WorkTag : std::uint16_t { Plain = 1, Own = 2, Receive = 3, Bind = 4 };
 
 class WorkChain {
  public:
-  /// A queue with room for `capacity` work requests, a multiple of kSignalInterval at least.
+  /// A queue with room for `capacity` work requests.
   explicit WorkChain(std::uint32_t capacity);
 
   /// Room for so much more work, posted or still in the chain?
-  [[nodiscard]] bool has_room(std::uint32_t work) const {
-    return in_use() + reserved_ + work <= capacity_;
-  }
+  [[nodiscard]] bool has_room(std::uint32_t work) const { return in_use() + work <= capacity_; }
 
-  /// Keeps a place for work that will be added later; has_room() was asked.
-  void reserve_one();
-  /// add() into a place that was kept.
-  void add_reserved(transport::WorkRequest work);
-
-  /// Adds work; has_room() was asked. Signalled every kSignalInterval requests.
+  /// Adds work; has_room() was asked. Of binds, and of what is sent, one in kSignalInterval is
+  /// signalled.
   void add(transport::WorkRequest work);
 
-  /// Adds work whose completion the caller wants to see, as Tag{Own, …, index}.
-  void add_signalled(transport::WorkRequest work, std::uint32_t index);
+  /// Adds a bind whose completion the caller wants to see, as Tag{Own, …, index}.
+  void add_signalled(transport::WorkRequest bind, std::uint32_t index);
 
   /// Adds work that is signalled, and that nobody waits for.
-  void add_mark(transport::WorkRequest work) { push(work, WorkTag::Plain, 0, true); }
+  void add_mark(transport::WorkRequest work);
 
   /// Posts the chain. Errors: the endpoint's; the connection is broken then.
   Status flush(transport::Endpoint& endpoint);
 
-  /// A completion of kind Done came: it, and what was added before it, has left the queue.
+  /// A completion of kind Done came. What was added before it has left the queue, but a bind says
+  /// nothing of what is sent.
   void on_done(Tag tag);
 
   [[nodiscard]] bool empty() const { return chain_.empty(); }
   /// Work of which it is not known that it is done.
-  [[nodiscard]] std::uint32_t in_use() const { return added_ - done_; }
+  [[nodiscard]] std::uint32_t in_use() const { return sends_.in_use() + binds_.in_use(); }
   /// A count that grows with what is done.
-  [[nodiscard]] std::uint32_t done() const { return done_; }
+  [[nodiscard]] std::uint32_t done() const { return sends_.done + binds_.done; }
 
  private:
-  void push(transport::WorkRequest work, WorkTag kind, std::uint32_t index, bool signalled);
+  /// What completes in its own order. Running counts, wrapping.
+  struct Lane {
+    std::uint32_t added = 0;
+    std::uint32_t done = 0;
+    std::uint32_t unsignalled = 0;
+    [[nodiscard]] std::uint32_t in_use() const { return added - done; }
+    [[nodiscard]] bool signal_is_due() const;
+    void take(bool signalled);
+    void finish(std::uint16_t generation);
+  };
+  void push(transport::WorkRequest work, Tag tag, bool signalled);
+  void push_send(transport::WorkRequest work, bool signalled);
+  void push_bind(transport::WorkRequest bind, WorkTag kind, std::uint32_t index, bool signalled);
 
   std::uint32_t capacity_;
-  std::uint32_t added_ = 0;  ///< running counts, wrapping
-  std::uint32_t done_ = 0;
-  std::uint32_t unsignalled_ = 0;
-  std::uint32_t reserved_ = 0;
+  Lane sends_;
+  Lane binds_;
   std::vector<transport::WorkRequest> chain_;
 };
 

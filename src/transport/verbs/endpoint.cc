@@ -24,7 +24,7 @@ constexpr milliseconds kConnectTimeout = seconds(10);
 constexpr milliseconds kDisconnectTimeout = seconds(5);
 
 /// 1.1 s. Soft-RoCE repeats without end whatever it is told; under load answers take longer than
-/// shorter times, and after some needless repeats its queue pairs hang.
+/// shorter times, and repeats add to the load.
 constexpr std::uint8_t kSoftRoceTimeout = 18;
 
 // Reasons in a rejection (InfiniBand specification, 12.6.7.2).

@@ -118,12 +118,14 @@ Result<CompletionChannel> CompletionChannel::create(ibv_context& context) {
   return channel;
 }
 
-Result<CompletionQueue> CompletionQueue::create(ibv_context& context, std::uint32_t entries,
-                                                const CompletionChannel& channel, int vector,
-                                                void* queue_context) {
+namespace {
+
+Result<CompletionQueue> make_completion_queue(ibv_context& context, std::uint32_t entries,
+                                              ibv_comp_channel* channel, int vector,
+                                              void* queue_context) {
   errno = 0;
   CompletionQueue queue(
-      ibv_create_cq(&context, static_cast<int>(entries), queue_context, channel.get(), vector));
+      ibv_create_cq(&context, static_cast<int>(entries), queue_context, channel, vector));
   if (!queue) {
     return failed(fmt::format("cannot make a completion queue of {} entries on {} (ibv_create_cq)",
                               entries, device_name(context)));
@@ -131,15 +133,39 @@ Result<CompletionQueue> CompletionQueue::create(ibv_context& context, std::uint3
   return queue;
 }
 
+std::unexpected<Error> no_queue_pair(const ibv_qp_init_attr& attributes,
+                                     const ProtectionDomain& domain, std::string_view call) {
+  return failed(fmt::format("cannot make a queue pair for {} sends and {} receives on {} ({})",
+                            attributes.cap.max_send_wr, attributes.cap.max_recv_wr,
+                            device_name(*domain->context), call));
+}
+
+}  // namespace
+
+Result<CompletionQueue> CompletionQueue::create(ibv_context& context, std::uint32_t entries,
+                                                const CompletionChannel& channel, int vector,
+                                                void* queue_context) {
+  return make_completion_queue(context, entries, channel.get(), vector, queue_context);
+}
+
+Result<CompletionQueue> CompletionQueue::create(ibv_context& context, std::uint32_t entries) {
+  return make_completion_queue(context, entries, nullptr, 0, nullptr);
+}
+
 Result<QueuePair> QueuePair::create(const CmId& id, const ProtectionDomain& domain,
                                     ibv_qp_init_attr attributes) {
   errno = 0;
   if (rdma_create_qp(id.get(), domain.get(), &attributes) != 0) {
-    return failed(fmt::format(
-        "cannot make a queue pair for {} sends and {} receives on {} (rdma_create_qp)",
-        attributes.cap.max_send_wr, attributes.cap.max_recv_wr, device_name(*domain->context)));
+    return no_queue_pair(attributes, domain, "rdma_create_qp");
   }
   return QueuePair(id->qp);
+}
+
+Result<QueuePair> QueuePair::create(const ProtectionDomain& domain, ibv_qp_init_attr attributes) {
+  errno = 0;
+  QueuePair pair(ibv_create_qp(domain.get(), &attributes));
+  if (!pair) return no_queue_pair(attributes, domain, "ibv_create_qp");
+  return pair;
 }
 
 Status set_nonblocking(int fd) {

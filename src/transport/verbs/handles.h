@@ -102,13 +102,17 @@ struct CompletionQueue : Handle<ibv_cq, release> {
   static Result<CompletionQueue> create(ibv_context& context, std::uint32_t entries,
                                         const CompletionChannel& channel, int vector,
                                         void* queue_context);
+  /// One that is polled and never signals.
+  static Result<CompletionQueue> create(ibv_context& context, std::uint32_t entries);
 };
 
-/// A queue pair that librdmacm keeps in a CmId, to drive its states.
 struct QueuePair : Handle<ibv_qp, release> {
   using Handle::Handle;
+  /// One that librdmacm keeps in a CmId, to drive its states.
   static Result<QueuePair> create(const CmId& id, const ProtectionDomain& domain,
                                   ibv_qp_init_attr attributes);
+  /// One of which librdmacm knows nothing.
+  static Result<QueuePair> create(const ProtectionDomain& domain, ibv_qp_init_attr attributes);
 };
 
 /// Errors: those of fcntl(2).

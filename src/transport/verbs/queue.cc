@@ -47,6 +47,19 @@ Result<std::unique_ptr<Queue>> Queue::create(VerbsDevice& device, const CmId& id
                                              const QueueSize& size, QueueEvents& owner,
                                              Connections& connections) {
   if (auto ok = check_size(size, device.capabilities()); !ok) return fail(std::move(ok.error()));
+  auto parts = make_parts(device, id, size);
+  if (!parts) return fail(std::move(parts.error()));
+  device.watch(*parts->pair.get(), *parts->completions.get(), owner);
+  return std::unique_ptr<Queue>(new Queue(std::move(*parts), id.get(), device, connections, size));
+}
+
+Result<Queue::Parts> Queue::make_parts(VerbsDevice& device, const CmId& id, const QueueSize& size) {
+  std::unique_ptr<Binder> binder;
+  if (size.binds && device.soft_roce()) {
+    auto made = Binder::create(device);
+    if (!made) return fail(std::move(made.error()));
+    binder = std::move(*made);
+  }
   auto channel = CompletionChannel::create(device.context());
   if (!channel) return fail(std::move(channel.error()));
   auto completions = CompletionQueue::create(
@@ -65,31 +78,28 @@ Result<std::unique_ptr<Queue>> Queue::create(VerbsDevice& device, const CmId& id
   attributes.qp_type = IBV_QPT_RC;
   auto pair = QueuePair::create(id, device.domain(), attributes);
   if (!pair) return fail(std::move(pair.error()));
-
-  device.watch(*pair->get(), *completions->get(), owner);
-  return std::unique_ptr<Queue>(new Queue(std::move(*channel), std::move(*completions),
-                                          std::move(*pair), id.get(), device, connections));
+  return Parts{.channel = std::move(*channel),
+               .completions = std::move(*completions),
+               .pair = std::move(*pair),
+               .binder = std::move(binder)};
 }
 
-Queue::Queue(CompletionChannel channel, CompletionQueue completions, QueuePair pair, rdma_cm_id* id,
-             VerbsDevice& device, Connections& connections)
-    : channel_(std::move(channel)),
-      completions_(std::move(completions)),
-      pair_(std::move(pair)),
-      id_(id),
-      device_(device),
-      connections_(connections) {}
+Queue::Queue(Parts parts, rdma_cm_id* id, VerbsDevice& device, Connections& connections,
+             const QueueSize& size)
+    : parts_(std::move(parts)), id_(id), device_(device), connections_(connections) {
+  kept_.reserve(size.send_work + 1);
+}
 
-Queue::~Queue() { ibv_ack_cq_events(completions_.get(), unacknowledged_); }
+Queue::~Queue() { ibv_ack_cq_events(parts_.completions.get(), unacknowledged_); }
 
 void Queue::end() {
   // Nobody is told of it any more: neither of its events, nor the connection manager, which would
   // change the state of a pair that another thread destroys.
-  device_.forget(*pair_.get(), *completions_.get());
+  device_.forget(*parts_.pair.get(), *parts_.completions.get());
   std::exchange(id_, nullptr)->qp = nullptr;
   if (!tuned_ || drain()) return;
   log::warn("a queue pair does not stop; it is destroyed at once");
-  pair_.reset();
+  parts_.pair.reset();
 }
 
 /// As the kernel's ib_drain_qp: once the last work and the last receive have come back from a pair
@@ -97,7 +107,7 @@ void Queue::end() {
 bool Queue::drain() {
   ibv_qp_attr stopped{};
   stopped.qp_state = IBV_QPS_ERR;
-  if (ibv_modify_qp(pair_.get(), &stopped, IBV_QP_STATE) != 0) return false;
+  if (ibv_modify_qp(parts_.pair.get(), &stopped, IBV_QP_STATE) != 0) return false;
   ibv_send_wr last_work{};
   last_work.wr_id = kDrainMark;
   last_work.opcode = IBV_WR_SEND;
@@ -106,16 +116,17 @@ bool Queue::drain() {
   last_receive.wr_id = kDrainMark;
   ibv_send_wr* refused_work = nullptr;
   ibv_recv_wr* refused_receive = nullptr;
-  if (ibv_post_send(pair_.get(), &last_work, &refused_work) != 0 ||
-      ibv_post_recv(pair_.get(), &last_receive, &refused_receive) != 0) {
+  if (ibv_post_send(parts_.pair.get(), &last_work, &refused_work) != 0 ||
+      ibv_post_recv(parts_.pair.get(), &last_receive, &refused_receive) != 0) {
     return false;
   }
   // Once more: soft-RoCE only looks for what is to be flushed when the state is set.
-  if (ibv_modify_qp(pair_.get(), &stopped, IBV_QP_STATE) != 0) return false;
+  if (ibv_modify_qp(parts_.pair.get(), &stopped, IBV_QP_STATE) != 0) return false;
   const TimePoint deadline = Clock::now() + kDrainTimeout;
   std::array<ibv_wc, kBatch> raw;  // NOLINT(cppcoreguidelines-pro-type-member-init)
   for (int marks = 0; marks < 2;) {
-    const int count = ibv_poll_cq(completions_.get(), static_cast<int>(raw.size()), raw.data());
+    const int count =
+        ibv_poll_cq(parts_.completions.get(), static_cast<int>(raw.size()), raw.data());
     if (count < 0 || (count == 0 && Clock::now() > deadline)) return false;
     if (count == 0) std::this_thread::sleep_for(kDrainPause);
     const auto found = std::span(raw).first(static_cast<std::size_t>(count));
@@ -132,56 +143,63 @@ void Queue::tune() {
   attributes.qp_access_flags =
       IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_MW_BIND;
   const int code =
-      ibv_modify_qp(pair_.get(), &attributes, IBV_QP_MIN_RNR_TIMER | IBV_QP_ACCESS_FLAGS);
+      ibv_modify_qp(parts_.pair.get(), &attributes, IBV_QP_MIN_RNR_TIMER | IBV_QP_ACCESS_FLAGS);
   // Without it the connection still works, only slower.
   if (code != 0) log::warn("cannot tune a queue pair (ibv_modify_qp): {}", errno_name(code));
+  if (parts_.binder == nullptr) return;
+  if (Status started = parts_.binder->start(*parts_.pair.get()); !started) {
+    log::warn("{}", describe(started.error()));  // and the first bind will fail
+  }
 }
 
 Status Queue::post(std::span<const WorkRequest> work) {
-  // A call is a doorbell, and soft-RoCE's are system calls: there binds go into the chain.
-  const auto is_call = [calls = !device_.soft_roce()](const WorkRequest& each) {
-    return calls && each.kind == WorkKind::BindWindow;
-  };
-  while (!work.empty()) {
-    const auto until = std::ranges::find_if(work, is_call);
-    const auto plain = std::min(static_cast<std::size_t>(until - work.begin()), kBatch);
-    auto done = plain != 0 ? post_chain(work.first(plain)) : post_bind(work.front());
-    if (!done) return done;
-    work = work.subspan(std::max<std::size_t>(plain, 1));
+  // Binds first: what is left is one chain, one doorbell.
+  if (auto done = post_binds(work); !done) return done;
+  return post_sends(work);
+}
+
+Status Queue::post_binds(std::span<const WorkRequest> work) {
+  if (parts_.binder != nullptr) {
+    if (auto done = parts_.binder->bind(work, kept_); !done) {
+      note_failure("a bind failed");
+      return done;
+    }
+    return {};
+  }
+  for (const WorkRequest& each : work) {
+    if (each.kind != WorkKind::BindWindow) continue;
+    RNBD_ASSERT(each.window != nullptr);
+    ibv_mw_bind bind = to_bind(each);
+    const int code =
+        ibv_bind_mw(parts_.pair.get(), static_cast<const VerbsWindow&>(*each.window).raw(), &bind);
+    if (code != 0) return refused(code, "ibv_bind_mw");
+    if (each.key_to != nullptr) *each.key_to = each.window->key();
   }
   return {};
 }
 
-Status Queue::post_chain(std::span<const WorkRequest> work) {
+Status Queue::post_sends(std::span<const WorkRequest> work) {
   // Filled as far as they are used: this runs for every batch.
   std::array<ibv_send_wr, kBatch> requests;  // NOLINT(cppcoreguidelines-pro-type-member-init)
   std::array<ibv_sge, kBatch> sources;       // NOLINT(cppcoreguidelines-pro-type-member-init)
-  for (std::size_t i = 0; i < work.size(); ++i) {
-    if (work[i].kind == WorkKind::BindWindow) {
-      requests[i] = to_bind_request(work[i]);
-      if (work[i].key_to != nullptr) *work[i].key_to = requests[i].bind_mw.rkey;
-    } else {
-      requests[i] = to_work_request(work[i], sources[i]);
+  std::size_t count = 0;
+  const auto post_batch = [&]() -> Status {
+    ibv_send_wr* first_refused = nullptr;
+    const int code = ibv_post_send(parts_.pair.get(), requests.data(), &first_refused);
+    count = 0;
+    if (code != 0) return refused(code, "ibv_post_send");
+    return {};
+  };
+  for (const WorkRequest& each : work) {
+    if (each.kind == WorkKind::BindWindow) continue;
+    if (count == kBatch) {
+      if (auto done = post_batch(); !done) return done;
     }
-    if (i != 0) requests[i - 1].next = &requests[i];
+    requests[count] = to_work_request(each, sources[count]);
+    if (count != 0) requests[count - 1].next = &requests[count];
+    ++count;
   }
-  ibv_send_wr* first_refused = nullptr;
-  const int code = ibv_post_send(pair_.get(), requests.data(), &first_refused);
-  if (code != 0) return refused(code, "ibv_post_send");
-  for (const ibv_send_wr& posted : std::span(requests).first(work.size())) {
-    if (posted.opcode == IBV_WR_BIND_MW) posted.bind_mw.mw->rkey = posted.bind_mw.rkey;
-  }
-  return {};
-}
-
-Status Queue::post_bind(const WorkRequest& work) {
-  RNBD_ASSERT(work.window != nullptr);
-  ibv_mw_bind bind = to_bind(work);
-  const int code =
-      ibv_bind_mw(pair_.get(), static_cast<const VerbsWindow&>(*work.window).raw(), &bind);
-  if (code != 0) return refused(code, "ibv_bind_mw");
-  if (work.key_to != nullptr) *work.key_to = work.window->key();
-  return {};
+  return count == 0 ? Status{} : post_batch();
 }
 
 Status Queue::post_receives(std::span<const ReceiveRequest> receives) {
@@ -194,7 +212,7 @@ Status Queue::post_receives(std::span<const ReceiveRequest> receives) {
       if (i != 0) requests[i - 1].next = &requests[i];
     }
     ibv_recv_wr* first_refused = nullptr;
-    const int code = ibv_post_recv(pair_.get(), requests.data(), &first_refused);
+    const int code = ibv_post_recv(parts_.pair.get(), requests.data(), &first_refused);
     if (code != 0) return refused(code, "ibv_post_recv");
     receives = receives.subspan(batch.size());
   }
@@ -214,10 +232,12 @@ void Queue::note_failure(const char* what) {
 }
 
 std::size_t Queue::poll(std::span<Completion> out) {
-  if (!early_ || out.empty()) return poll_adapter(out);
-  out[0] = *early_;
-  early_.reset();
-  return 1 + poll_adapter(out.subspan(1));
+  if (kept_.empty()) return poll_adapter(out);
+  const auto kept = std::span(kept_).first(std::min(kept_.size(), out.size()));
+  std::ranges::copy(kept, out.begin());
+  const std::size_t count = kept.size();
+  kept_.erase(kept_.begin(), kept_.begin() + static_cast<std::ptrdiff_t>(count));
+  return count + poll_adapter(out.subspan(count));
 }
 
 std::size_t Queue::poll_adapter(std::span<Completion> out) {
@@ -225,7 +245,7 @@ std::size_t Queue::poll_adapter(std::span<Completion> out) {
   std::size_t total = 0;
   while (total < out.size()) {
     const auto room = std::min(out.size() - total, kBatch);
-    const int count = ibv_poll_cq(completions_.get(), static_cast<int>(room), raw.data());
+    const int count = ibv_poll_cq(parts_.completions.get(), static_cast<int>(room), raw.data());
     if (count < 0) note_failure("ibv_poll_cq");
     if (count <= 0) break;
     for (const ibv_wc& each : std::span(raw).first(static_cast<std::size_t>(count))) {
@@ -239,16 +259,16 @@ std::size_t Queue::poll_adapter(std::span<Completion> out) {
 }
 
 bool Queue::arm() {
-  if (early_) return false;
+  if (!kept_.empty()) return false;
   take_signal();
-  if (ibv_req_notify_cq(completions_.get(), /*solicited_only=*/0) != 0) {
+  if (ibv_req_notify_cq(parts_.completions.get(), /*solicited_only=*/0) != 0) {
     note_failure("ibv_req_notify_cq");
   }
   // What completed before the request above is not signalled, so one look more; what it finds has
   // left the adapter's queue and must be kept.
   Completion found;
   if (poll_adapter(std::span(&found, 1)) == 0) return true;
-  early_ = found;
+  kept_.push_back(found);
   return false;
 }
 
@@ -266,7 +286,7 @@ void Queue::take_signal() {
 bool Queue::take_one_signal() {
   ibv_cq* queue = nullptr;
   void* context = nullptr;
-  if (ibv_get_cq_event(channel_.get(), &queue, &context) != 0) return false;
+  if (ibv_get_cq_event(parts_.channel.get(), &queue, &context) != 0) return false;
   ++unacknowledged_;
   return true;
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The queue half of a connection: queue pair, completion queue and completion channel, all its own.
+// The queue half of a connection: queue pair, completion queue and completion channel, all its own,
+// and a Binder where the adapter needs one.
 // The control thread makes and ends it, the reaper destroys it; in between it belongs to the thread
 // that posts and polls. That thread allocates nothing and takes no lock.
 //
@@ -9,9 +10,10 @@
 
 #include <atomic>
 #include <memory>
-#include <optional>
+#include <vector>
 
 #include "transport/fabric.h"
+#include "transport/verbs/binder.h"
 #include "transport/verbs/connections.h"
 #include "transport/verbs/device.h"
 #include "transport/verbs/handles.h"
@@ -42,24 +44,30 @@ class Queue {
   Status post_receives(std::span<const ReceiveRequest> receives);
   std::size_t poll(std::span<Completion> out);
   bool arm();
-  [[nodiscard]] int wait_fd() const { return channel_->fd; }
+  [[nodiscard]] int wait_fd() const { return parts_.channel->fd; }
 
  private:
-  Queue(CompletionChannel channel, CompletionQueue completions, QueuePair pair, rdma_cm_id* id,
-        VerbsDevice& device, Connections& connections);
+  /// What it has of the adapter; destroyed from the last to the first.
+  struct Parts {
+    CompletionChannel channel;
+    CompletionQueue completions;
+    QueuePair pair;
+    std::unique_ptr<Binder> binder;  ///< null: the pair executes binds itself
+  };
+  static Result<Parts> make_parts(VerbsDevice& device, const CmId& id, const QueueSize& size);
+  Queue(Parts parts, rdma_cm_id* id, VerbsDevice& device, Connections& connections,
+        const QueueSize& size);
   bool drain();
   std::size_t poll_adapter(std::span<Completion> out);
-  Status post_chain(std::span<const WorkRequest> work);
-  Status post_bind(const WorkRequest& work);
+  Status post_binds(std::span<const WorkRequest> work);
+  Status post_sends(std::span<const WorkRequest> work);
   std::unexpected<Error> refused(int code, const char* call);
   void note_failure(const char* what);
   void take_signal();
   bool take_one_signal();
   bool drain_signals();
 
-  CompletionChannel channel_;
-  CompletionQueue completions_;
-  QueuePair pair_;
+  Parts parts_;
   rdma_cm_id* id_;  ///< until end()
   VerbsDevice& device_;
   Connections& connections_;
@@ -67,9 +75,9 @@ class Queue {
   /// Signals taken: acknowledging takes a lock, so it is done once, for ibv_destroy_cq. Both sides
   /// count modulo 2^32.
   unsigned unacknowledged_ = 0;
-  unsigned armed_ = 0;               ///< how often
-  bool signal_due_ = false;          ///< something completed, and its signal has not been read
-  std::optional<Completion> early_;  ///< found by arm(), not handed out yet
+  unsigned armed_ = 0;            ///< how often
+  bool signal_due_ = false;       ///< something completed, and its signal has not been read
+  std::vector<Completion> kept_;  ///< found by arm(), or of binds; not handed out yet
   std::atomic<const char*> failure_ = nullptr;
 };
 
