@@ -12,7 +12,7 @@
 //    breaks the connection at both ends and writes nothing.
 //  * A send longer than the receive it meets breaks the connection.
 //  * After a break everything outstanding completes as Flushed, in order. What the peer had already
-//    executed stays executed; nothing more is.
+//    executed stays executed; nothing more is, binds excepted.
 //  * Memory named by posted work may be read until that work completes, or the queue is closed.
 //    Work that is not signalled completes, silently, when a later signalled one does; with a bind,
 //    only binds do.
@@ -193,7 +193,8 @@ class Endpoint {
 
   // The queue's thread. Valid between open_queue and close_queue.
   /// All of it, or an error and the connection is broken. Never more than the queue has room for:
-  /// the caller counts.
+  /// the caller counts. A signalled bind may have completed when this returns, and wait_fd() says
+  /// nothing of it: its caller polls again before it sleeps.
   virtual Status post(std::span<const WorkRequest> work) = 0;
   virtual Status post_receives(std::span<const ReceiveRequest> receives) = 0;
   virtual std::size_t poll(std::span<Completion> out) = 0;

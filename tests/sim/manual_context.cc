@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <poll.h>
 #include <utility>
 
 #include <sys/stat.h>
@@ -34,6 +35,7 @@ void ManualContext::remove(Pollable& pollable) {
 
 void ManualContext::wake(Pollable& pollable) {
   watched(pollable).quiet = false;
+  watched(pollable).armed = false;
   woken_ = true;
 }
 
@@ -86,12 +88,21 @@ bool ManualContext::poll_all() {
   bool busy = false;
   for (std::size_t i = 0, count = watched_.size(); i < count; ++i) {
     if (watched_[i].pollable == nullptr || (patient_ && watched_[i].quiet)) continue;
+    if (!is_told(watched_[i])) continue;
     const bool any = watched_[i].pollable->poll() > 0;
-    watched_[i].quiet = watched_[i].socket && !any;
-    sockets_used_ |= watched_[i].socket && any;
+    Watched& each = watched_[i];
+    each.armed = strict_ && !any && each.pollable != nullptr && each.pollable->arm();
+    each.quiet = each.socket && !any;
+    sockets_used_ |= each.socket && any;
     busy |= any;
   }
   return busy;
+}
+
+bool ManualContext::is_told(Watched& each) const {
+  if (!each.armed) return true;
+  pollfd asked{.fd = each.pollable->wait_fd(), .events = POLLIN, .revents = 0};
+  return ::poll(&asked, 1, 0) > 0;
 }
 
 bool ManualContext::run_timers() {

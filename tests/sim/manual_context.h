@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A Worker (transport/worker.h) without a thread: the test turns it round by round, and decides
-// what time it is. Every pollable is polled in every round, signalled or not, but for sockets if
-// the owner says when something has come. Also stands in for the control thread, as an Executor.
-// One thread.
+// what time it is. Every pollable is polled in every round, signalled or not, unless the owner
+// wants it as it is with a thread (look_when_told), or says when something has come for a socket.
+// Also stands in for the control thread, as an Executor. One thread.
 #pragma once
 
 #include <cstddef>
@@ -42,6 +42,10 @@ class ManualContext final : public WorkerContext {
   /// stir_sockets(): looking at each one in each round takes most of a long run's time.
   void leave_quiet_sockets_alone() { patient_ = true; }
   void stir_sockets();
+
+  /// From now on who had nothing is armed, and left alone until it is signalled or woken.
+  void look_when_told() { strict_ = true; }
+
   /// Has a socket been read, written or let go of since this was asked last? Only then can its
   /// other end find anything new.
   bool take_socket_use() { return std::exchange(sockets_used_, false); }
@@ -58,6 +62,7 @@ class ManualContext final : public WorkerContext {
     bool flush = false;
     bool socket = false;
     bool quiet = false;  ///< had nothing when it was last looked at
+    bool armed = false;
   };
 
   bool run_tasks();
@@ -65,6 +70,7 @@ class ManualContext final : public WorkerContext {
   bool run_timers();
   bool flush_all();
   Watched& watched(const Pollable& pollable);
+  [[nodiscard]] bool is_told(Watched& each) const;
 
   std::vector<Task> tasks_;
   std::vector<Watched> watched_;
@@ -73,6 +79,7 @@ class ManualContext final : public WorkerContext {
   bool running_ = false;
   bool woken_ = false;
   bool patient_ = false;
+  bool strict_ = false;
   bool sockets_used_ = false;
 };
 

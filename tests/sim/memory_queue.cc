@@ -198,15 +198,15 @@ MemoryQueue::Outcome MemoryQueue::execute_bind(const Posted& posted) {
 bool MemoryQueue::execute_early(const Posted& posted) {
   const auto is_bind = [](const WorkRequest& each) { return each.kind == WorkKind::BindWindow; };
   const WorkRequest& work = posted.work;
-  if (!is_bind(work) || state_ != State::Ready || stands_still_ ||
+  if (!is_bind(work) || state_ == State::Closed ||
       std::ranges::any_of(posted_, is_bind, &Posted::work) ||
-      std::ranges::any_of(executed_, is_bind) || scheduler_.pick(2) == 0) {
+      std::ranges::any_of(executed_, is_bind) || (!stands_still_ && scheduler_.pick(2) == 0)) {
     return false;
   }
   if (execute_bind(posted) != Outcome::Executed) {
     fail_work(work.id, CompletionStatus::LocalError);
   } else if (work.signalled) {
-    complete_work(work.id, CompletionStatus::Success, /*bind=*/true);
+    completions_.push_back(end_of_work(work.id, CompletionStatus::Success, /*bind=*/true));
   } else {
     ++silent_binds_;
   }
@@ -339,9 +339,13 @@ void MemoryQueue::flush_one() {
 }
 
 void MemoryQueue::complete_work(std::uint64_t id, CompletionStatus status, bool bind) {
+  complete(end_of_work(id, status, bind));
+}
+
+MemoryQueue::Entry MemoryQueue::end_of_work(std::uint64_t id, CompletionStatus status, bool bind) {
   const std::uint32_t sends = bind ? 0 : std::exchange(silent_sends_, 0);
-  complete({.completion = {.kind = CompletionKind::Done, .status = status, .id = id},
-            .frees_work = 1 + sends + std::exchange(silent_binds_, 0)});
+  return {.completion = {.kind = CompletionKind::Done, .status = status, .id = id},
+          .frees_work = 1 + sends + std::exchange(silent_binds_, 0)};
 }
 
 void MemoryQueue::complete(const Entry& entry) {

@@ -5,8 +5,8 @@
 // A request passes: posted -> executed at the peer -> acknowledged -> polled. Its source is read
 // when it is executed, the slot it takes is free again when a completion at or behind it has been
 // polled, as on adapters; the completion of a bind frees those of binds only. Once broken, nothing
-// is executed and everything left is flushed in order. One bind in two is executed at once, in
-// front of all that is sent.
+// is executed and everything left is flushed in order. One bind in two is executed while it is
+// posted, in front of all that is sent, whatever becomes of that, and not signalled.
 #pragma once
 
 #include <cstdint>
@@ -86,6 +86,7 @@ class MemoryQueue {
   Outcome execute(const Posted& posted);
   Outcome execute_bind(const Posted& posted);
   bool execute_early(const Posted& posted);
+  [[nodiscard]] Entry end_of_work(std::uint64_t id, transport::CompletionStatus status, bool bind);
   Outcome receive(const transport::WorkRequest& work);  // called by the far queue
   Outcome receive_write(const transport::WorkRequest& work);
   Outcome receive_send(const transport::WorkRequest& work);

@@ -237,7 +237,11 @@ class Bench {
                 .new_key = new_key},
                server_heartbeat),
         one(fabric, client_control, "one", paths, policy),
-        two(fabric, client_control, "two") {}
+        two(fabric, client_control, "two") {
+    for (auto* workers : {&server.workers, &one.workers, &two.workers}) {
+      for (sim::ManualContext& each : *workers) each.look_when_told();
+    }
+  }
 
   bool until(const std::function<bool()>& condition) {
     return sim::run_until(condition,

@@ -3,6 +3,7 @@
 // nobody is told.
 #include <chrono>
 #include <tuple>
+#include <vector>
 
 #include <gtest/gtest.h>
 
@@ -64,6 +65,19 @@ TEST_P(Standstill, OfAClientsConnectionIsTheEndOfThePathsLife) {
 TEST_P(Standstill, OfAServersConnectionIsTheEndOfThePathsLife) {
   bench_.fabric.stand_still(bench_.fabric.host("server").address(), bench_.near(0));
   expect_an_answer_by_another_life(write());
+}
+
+TEST_P(Standstill, OfAServersConnectionIsNoticedWhileRequestsComeAndTheirKeysDie) {
+  bench_.fabric.stand_still(bench_.fabric.host("server").address(), bench_.near(0));
+  std::vector<PermitId> permits;
+  for (int i = 0; i < 8; ++i) {
+    permits.push_back(write());
+    if (wait([&] { return one_.finished > 0; }, milliseconds(1500))) break;
+  }
+  EXPECT_LT(permits.size(), 8U) << "each of them passed for a sign of life";
+  ASSERT_TRUE(wait([&] { return one_.finished == permits.size(); }, seconds(15)));
+  EXPECT_EQ(path().reconnects(), 1U);
+  for (const PermitId permit : permits) one_.release(1, permit);
 }
 
 TEST_P(Standstill, IsNotWhatASlowDiskIs) {

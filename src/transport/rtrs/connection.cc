@@ -183,8 +183,10 @@ void Connection::flush() {
   if (failed_) return;
   Status posted = endpoint_->post_receives(reposts_);
   reposts_.clear();
+  const bool look_again = chain_->has_signalled_bind();
   if (posted) posted = chain_->flush(*endpoint_);
   if (!posted) return fail_connection(posted.error());
+  if (look_again && attached_) worker_.wake(*this);
   if (next_look_ == kNever && attached_ && chain_->in_use() > 0) {
     next_look_ = worker_.now() + limits::kStandstillLook;
     still_ = 0;
@@ -197,7 +199,7 @@ void Connection::on_deadline(TimePoint now) {
   next_look_ = now + limits::kStandstillLook;
   const std::uint32_t beats = beats_.load(std::memory_order_relaxed);
   const bool heard = std::exchange(seen_beats_, beats) != beats;
-  const std::uint32_t done = chain_->done();
+  const std::uint32_t done = chain_->sends_done();
   if (std::exchange(seen_done_, done) != done) {
     still_ = 0;
   } else if (still_ == 0) {

@@ -17,7 +17,8 @@ void WorkChain::Lane::take(bool signalled) {
 }
 
 void WorkChain::Lane::finish(std::uint16_t generation) {
-  done += static_cast<std::uint16_t>(generation - static_cast<std::uint16_t>(done));
+  const auto news = static_cast<std::uint16_t>(generation - static_cast<std::uint16_t>(done));
+  if (news <= in_use()) done += news;  // or it is known already
 }
 
 WorkChain::WorkChain(std::uint32_t capacity) : capacity_(capacity) {
@@ -55,6 +56,7 @@ void WorkChain::push_send(WorkRequest work, bool signalled) {
 
 void WorkChain::push_bind(WorkRequest bind, WorkTag kind, std::uint32_t index, bool signalled) {
   binds_.take(signalled);
+  has_signalled_bind_ |= signalled;
   push(bind, Tag{static_cast<std::uint16_t>(kind), static_cast<std::uint16_t>(binds_.added), index},
        signalled);
 }
@@ -70,6 +72,7 @@ Status WorkChain::flush(transport::Endpoint& endpoint) {
   if (chain_.empty()) return {};
   Status posted = endpoint.post(chain_);
   chain_.clear();
+  has_signalled_bind_ = false;
   return posted;
 }
 

@@ -42,10 +42,12 @@ class WorkChain {
   void on_done(Tag tag);
 
   [[nodiscard]] bool empty() const { return chain_.empty(); }
+  /// flush() will post a bind whose completion is not told, but has to be looked for.
+  [[nodiscard]] bool has_signalled_bind() const { return has_signalled_bind_; }
   /// Work of which it is not known that it is done.
   [[nodiscard]] std::uint32_t in_use() const { return sends_.in_use() + binds_.in_use(); }
-  /// A count that grows with what is done.
-  [[nodiscard]] std::uint32_t done() const { return sends_.done + binds_.done; }
+  /// A count that grows with what is sent and done. Binds may be done although nothing else is.
+  [[nodiscard]] std::uint32_t sends_done() const { return sends_.done; }
 
  private:
   /// What completes in its own order. Running counts, wrapping.
@@ -65,6 +67,7 @@ class WorkChain {
   std::uint32_t capacity_;
   Lane sends_;
   Lane binds_;
+  bool has_signalled_bind_ = false;
   std::vector<transport::WorkRequest> chain_;
 };
 

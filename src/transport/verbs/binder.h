@@ -6,6 +6,9 @@
 // rxe_requester in drivers/infiniband/sw/rxe/rxe_req.c). The second time the window's key is not
 // the expected one any more; the queue pair then neither sends nor completes anything again, and
 // says nothing. A pair that sends nothing has nothing to send again.
+//
+// Linux 6.1 executes binds within the call that posts them. Where a thread of the kernel's does,
+// the caller lets it run and looks.
 #pragma once
 
 #include <memory>
@@ -28,8 +31,7 @@ class Binder {
   Status start(ibv_qp& connected);
 
   /// Executes the binds among `work`, in order and before it returns; the completions of those that
-  /// are signalled are added to `done`. At most one of each window. The connection's thread; it
-  /// looks until the adapter has done it, which takes it no longer than the call that told it.
+  /// are signalled are added to `done`. At most one of each window. The connection's thread.
   /// Errors: EIO, ETIMEDOUT, those of ibv_post_send; the windows are of no use any more then.
   Status bind(std::span<const WorkRequest> work, std::vector<Completion>& done);
 

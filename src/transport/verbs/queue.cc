@@ -97,6 +97,7 @@ void Queue::end() {
   // change the state of a pair that another thread destroys.
   device_.forget(*parts_.pair.get(), *parts_.completions.get());
   std::exchange(id_, nullptr)->qp = nullptr;
+  parts_.binder.reset();
   if (!tuned_ || drain()) return;
   log::warn("a queue pair does not stop; it is destroyed at once");
   parts_.pair.reset();
