@@ -28,7 +28,7 @@ class Machine:
     boot: BootFiles
     cpus: int
     memory_mib: int
-    accel: str  # tcg or kvm
+    accel: str  # tcg, kvm or icount
     kernel_append: str = ""
     disks: list[str] = field(default_factory=list)  # sizes, as truncate(1) writes them
 
@@ -90,7 +90,10 @@ def _processor(accel: str) -> list[str]:
     if accel == "kvm":
         return ["-accel", "kvm", "-cpu", "host"]
     # Emulated, what is copied by `rep movsb` is copied byte by byte: fast only where the processor does it.
-    return ["-accel", "tcg,thread=multi", "-cpu", "max,erms=off,fsrm=off"]
+    model = ["-cpu", "max,erms=off,fsrm=off"]
+    if accel == "icount":
+        return ["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=on", *model]
+    return ["-accel", "tcg,thread=multi", *model]
 
 
 def _clock(accel: str) -> list[str]:
