@@ -86,7 +86,7 @@ scale_in_guest() { # NAME ARGUMENT…: tests/vm/run with them; the results are i
 
 scale() {
     local script=tests/vm/guest/scale.sh
-    scale_in_guest scale-much "$script" --series devices,sessions,paths
+    scale_in_guest scale-much "$script" --series devices,busy,sessions,paths
     scale_in_guest scale-queues --cpus 8 "$script" --series queues
     scale_in_guest scale-policies --guests 2 --links 2 "$script" --slow eth1
 }

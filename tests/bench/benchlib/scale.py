@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an I/O costs as there is more of something: devices, sessions, queues, paths. The load is the same all along,
-spread over what there is; this project's daemons only, both on this machine. A session is what a server has of a client:
-many of one daemon stand for many hosts, whose own cost they would not share."""
+spread over what there is, or grows with the devices; this project's daemons only, both on this machine. A session is
+what a server has of a client: many of one daemon stand for many hosts, whose own cost they would not share."""
 
 import json
 import os
@@ -33,10 +33,13 @@ class Point:
     sessions: int = 1
     queues: int = 0  # of each session; 0: as many as there are CPUs
     paths: int = 1
+    each: int = 0  # I/Os at a time for each device; 0: _DEPTH for all together
 
 
+BUSY_DEPTH = 8
 SERIES = {
     "devices": [Point(devices=number) for number in (1, 4, 16, 64)],
+    "busy": [Point(devices=number, each=BUSY_DEPTH) for number in (1, 4, 16, 64)],
     "sessions": [Point(devices=16, sessions=number) for number in (1, 4, 16)],
     "queues": [Point(devices=4, queues=number) for number in (1, 2, 4, 8)],
     "paths": [Point(devices=4, paths=number) for number in (1, 2, 4)],
@@ -44,7 +47,7 @@ SERIES = {
 
 
 def much(series: str, point: Point) -> int:
-    return getattr(point, series)
+    return point.devices if series == "busy" else getattr(point, series)
 
 
 class Daemons:
@@ -153,7 +156,7 @@ class Scale:
             if series == "devices":
                 self.results["idle"].append({**where, **_idle_cores(daemons)})
             for kind in KINDS:
-                workload = Workload(kind, 4 * KIB, _DEPTH, 1)
+                workload = Workload(kind, 4 * KIB, point.each * point.devices or _DEPTH, 1)
                 with Fio(nodes, workload, self.place.scratch) as fio:
                     sample = measure(fio, self.seconds, lambda: of_machine("machine").together(daemons.spent()))
                 self.results["samples"].append({**where, "kind": kind, **sample.as_json()})

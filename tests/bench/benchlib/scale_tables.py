@@ -5,11 +5,12 @@ from collections.abc import Iterator
 from statistics import median
 
 from benchlib.policies import POLICIES
-from benchlib.scale import KINDS
+from benchlib.scale import BUSY_DEPTH, KINDS
 from benchlib.summary import Figure, cpu_us, rate
 from benchlib.tables import number, table, with_spread
 
 DAEMONS = ("client", "server")
+HEADS = {"busy": f"devices, {BUSY_DEPTH} I/Os each"}
 
 
 def cost(sample: dict) -> float:
@@ -38,7 +39,7 @@ def series_table(results: dict, series: str) -> str:
             cells += [with_spread(figure(results, series, much, kind, rate)), with_spread(spent)]
             cells += [number(daemons.median), f"{spent.median / base:.2f}"]
         rows.append(cells)
-    heads = [series]
+    heads = [HEADS.get(series, series)]
     for kind in KINDS:
         heads += [f"{kind}s/s", "CPU µs", "daemons'", "of the first"]
     return table(heads, rows)
@@ -83,7 +84,7 @@ def everything(runs: list[dict]) -> Iterator[str]:
                 f"medians of {results['rounds']} rounds."  # fmt: skip
             yield policies_table(results)
             continue
-        yield f"A guest with {results['cpus']} CPUs; 64 I/Os of 4 KiB at a time, with new keys; medians of " \
+        yield f"A guest with {results['cpus']} CPUs; 64 I/Os of 4 KiB at a time where nothing else is said, with new keys; medians of " \
             f"{results['rounds']} rounds of {results['seconds']:g} s, ± the round farthest from it."  # fmt: skip
         for series in results["series"]:
             yield series_table(results, series)
