@@ -15,6 +15,12 @@ seconds=${1:-20}
 spent() { # PID: of its threads, in ns
     awk '{ sum += $1 } END { print sum }' "/proc/$1/task"/*/schedstat
 }
+is_quiet() { # PID: it takes less than 10 ms in a second: what follows a map is over
+    local before
+    before=$(spent "$1")
+    sleep 1
+    (($(spent "$1") - before < 10000000))
+}
 busy() { # of the machine, in ns; io_uring has Linux call it iowait when somebody waits for it
     awk -v uptime="$(< /proc/uptime)" -v ticks="$(getconf CLK_TCK)" \
         '/^cpu / { printf "%.0f\n", (uptime - ($5 + $6) / ticks) * 1e9 }' /proc/stat
@@ -32,7 +38,8 @@ echo "machine: $(percent $(($(busy) - before))) %"
 pair_start --dev-search-path /dev
 node=$(pair_map server=ip:10.9.0.1 device_path=ram0)
 dd if="$node" of=/dev/null bs=64k count=16 iflag=direct status=none
-sleep 5 # what follows a map is over
+vm_wait_until 30 is_quiet "$client_pid"
+vm_wait_until 30 is_quiet "$server_pid"
 
 vm_step "with a device mapped, unused"
 before=$(busy) client=$(spent "$client_pid") server=$(spent "$server_pid")
