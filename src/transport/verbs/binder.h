@@ -2,7 +2,7 @@
 // Binds windows for a connection over soft-RoCE, on a queue pair of its own that sends nothing.
 //
 // What soft-RoCE has to send again it takes from the oldest request on that is not acknowledged,
-// and executes the binds behind that one a second time, too (Linux 6.1 to this day: req_retry and
+// and executes the binds behind that one a second time, too (Linux 6.1: req_retry and
 // rxe_requester in drivers/infiniband/sw/rxe/rxe_req.c). The second time the window's key is not
 // the expected one any more; the queue pair then neither sends nor completes anything again, and
 // says nothing. A pair that sends nothing has nothing to send again.
