@@ -22,7 +22,7 @@
 #   --address IPV4       with --native: of the RDMA device, instead of the first one's
 #   --list               what peers and workloads there are
 #
-# All of it takes an hour, --scale twenty minutes; --rounds 1 --workloads '4k-*-j1' two minutes.
+# All of it takes an hour, --scale half of one; --rounds 1 --workloads '4k-*-j1' two minutes.
 set -euo pipefail
 command=scripts/bench.sh
 (($# == 0)) || command+=$(printf ' %q' "$@")
