@@ -21,7 +21,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LOGS = ROOT / "build/test"
-TAIL_LINES = 40
+TAIL_LINES = 20
 BUILD_SECONDS, TEST_SECONDS = 2400, 900
 FUZZ_SECONDS = 2
 # What runs beside a guest takes what it leaves. Never a second guest: two at once take longer than one behind the other,

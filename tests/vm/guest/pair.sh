@@ -11,8 +11,8 @@ export TSAN_OPTIONS="exitcode=99:log_path=$RESULTS/sanitizer"
 export UBSAN_OPTIONS="print_stacktrace=1"
 server_pid= client_pid=
 
-pair_post_mortem() { # what both say, where their threads are, and what the adapters counted, if the script fails
-    local status=$? pid task
+pair_post_mortem() { # what both say and logged last, where their threads are, what the adapters counted, if the script fails
+    local status=$? pid task log
     ((status != 0)) || return 0
     {
         for verb in list "path list -o +failed_attempts" stats; do timeout 10 rnbd-client ${verb} < /dev/null; done
@@ -26,6 +26,9 @@ pair_post_mortem() { # what both say, where their threads are, and what the adap
         ss -xp
         echo w > /proc/sysrq-trigger
     } > "$RESULTS/post-mortem.log" 2>&1 || true
+    for log in client server; do
+        [[ ! -s $RESULTS/$log.log ]] || echo "$log: $(tail -n 3 "$RESULTS/$log.log")" >&2
+    done
     return "$status"
 }
 trap pair_post_mortem EXIT
