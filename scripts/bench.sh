@@ -95,7 +95,7 @@ groups=(--build --bench)
 $native || groups+=(--vm)
 scripts/install-deps.sh "${groups[@]}"
 mkdir -p "$output"
-if ! { cmake --preset release && cmake --build --preset release --target rnbd-server rnbd-client; } > "$output/build.log" 2>&1; then
+if ! { cmake --preset release && cmake --build --preset release --target rnbd-server rnbd-client nbd_null; } > "$output/build.log" 2>&1; then
     tail -n 30 "$output/build.log"
     exit 1
 fi

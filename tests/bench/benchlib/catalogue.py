@@ -3,7 +3,7 @@
 
 from benchlib.machine import Place
 from benchlib.nvme import Nvme
-from benchlib.peers import KernelRnbd, Local, Nbd, Ours, Peer
+from benchlib.peers import KernelRnbd, Local, Nbd, NbdNull, Ours, Peer
 
 
 def peers(place: Place) -> dict[str, Peer]:
@@ -18,8 +18,9 @@ def peers(place: Place) -> dict[str, Peer]:
         Nvme(place, "nvme-tcp", "tcp"),
         Nbd(place, "nbd-tcp"),
         Nbd(place, "nbd-unix", place.scratch / "nbd.sock"),
+        NbdNull(place),
     )
     return {peer.name: peer for peer in every}
 
 
-NEEDS_ONE_MACHINE = ("local", "nbd-unix")
+NEEDS_ONE_MACHINE = ("local", "nbd-unix", "nbd-null")

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What peers need of the machine they run on: commands, kernel modules, programs, waiting with a bound."""
 
+import os
 import shutil
 import signal
 import subprocess
@@ -60,6 +61,11 @@ def write(path: Path | str, text: str) -> None:
         Path(path).write_text(text)
     except OSError as error:
         raise BenchError(f"{path}: {error.strerror}, told {text!r}") from error
+
+
+def bytes_of(disk: str) -> int:
+    with open(disk, "rb") as device:
+        return device.seek(0, os.SEEK_END)
 
 
 def is_loaded(module: str) -> bool:

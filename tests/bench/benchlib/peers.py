@@ -198,3 +198,36 @@ class Nbd(Peer):
 
     def _is_listening(self) -> bool:
         return self._socket.exists() if self._socket else machine.is_listening(self._port)
+
+
+class NbdNull(Peer):
+    """The kernel's nbd with a program that answers at once and stores nothing: what a client behind that driver's
+    sockets could reach if neither the network nor the server took any time."""
+
+    name = "nbd-null"
+
+    def missing(self) -> str | None:
+        if not self._program().exists():
+            return "program nbd_null"
+        return lacking_modules("nbd")
+
+    def serve(self) -> None:
+        pass
+
+    def withdraw(self) -> None:
+        pass
+
+    def attach(self) -> str:
+        machine.load("nbd")
+        log = self._log("client")
+        log.unlink(missing_ok=True)
+        self.client = Program(log, str(self._program()), str(machine.bytes_of(self.place.disk)), str(self.place.cpus))
+        self.client.wait_until(lambda: log.read_text().startswith("/dev/"))
+        return log.read_text().strip()
+
+    def detach(self) -> None:
+        self.client.stop()
+        self.client = None
+
+    def _program(self) -> Path:
+        return self.place.programs / "nbd_null"
