@@ -112,6 +112,7 @@ class Comparison:
         if names:
             syscalls.start_counting()
         for name in names:
+            syscalls.forget()
             with self._attached(name) as (peer, node):
                 for workload in filter(Workload.is_small, self.plan.workloads):
                     row = {"peer": name, "workload": workload.name, **self._counted(peer, node, workload)}

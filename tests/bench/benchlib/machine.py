@@ -63,6 +63,15 @@ def write(path: Path | str, text: str) -> None:
         raise BenchError(f"{path}: {error.strerror}, told {text!r}") from error
 
 
+def writes(path: Path | str, text: str) -> bool:
+    """Whether write() succeeds."""
+    try:
+        write(path, text)
+    except BenchError:
+        return False
+    return True
+
+
 def bytes_of(disk: str) -> int:
     with open(disk, "rb") as device:
         return device.seek(0, os.SEEK_END)

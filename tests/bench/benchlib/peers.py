@@ -143,7 +143,9 @@ class KernelRnbd(Peer):
         return self._node
 
     def detach(self) -> None:
-        machine.write(Path("/sys/block") / Path(self._node).name / "rnbd/unmap_device", "normal")
+        switch = Path("/sys/block") / Path(self._node).name / "rnbd/unmap_device"
+        # udev may be reading the device that fio has just closed.
+        machine.wait_until(f"{self._node} is unmapped", lambda: machine.writes(switch, "normal"))
         machine.unload("rnbd-client", "rtrs-client")
 
     def _insert(self, modules: tuple[str, ...]) -> None:
