@@ -5,19 +5,21 @@
 # every peer, medians, CPU time, context switches and system calls. Prints tables; build/bench gets results.json, the
 # tables and the plots. Figures of an emulated machine mean something only beside each other.
 #
-#   scripts/bench.sh [OPTION…]             in a guest with two CPUs and soft-RoCE
-#   scripts/bench.sh --guests 2 [OPTION…]  in two, joined by a cable
-#   scripts/bench.sh --native [OPTION…]    on this machine's own RDMA device; as root
-#   scripts/bench.sh --scale [OPTION…]     in guests: this project alone, with more and more of everything
+#   scripts/bench.sh [OPTION…]                 in a guest with two CPUs and soft-RoCE
+#   scripts/bench.sh --guests 2 [OPTION…]      in two, joined by a cable
+#   scripts/bench.sh --instructions [OPTION…]  in one with one CPU, of which an instruction takes a nanosecond: what an
+#                                              I/O costs, nearly the same each time
+#   scripts/bench.sh --native [OPTION…]        on this machine's own RDMA device; as root
+#   scripts/bench.sh --scale [OPTION…]         in guests: this project alone, with more and more of everything
 #
-#   --rounds N           default 5; with --scale 3
+#   --rounds N           default 5; with --scale 3, with --instructions 1
 #   --seconds S          of each measurement, default 2
 #   --peers PATTERNS     for example 'local,ours-*,kernel-*'; all if left out
 #   --workloads PATTERNS for example '4k-*-q32-j1,128k-*'; all if left out
 #   --profile PATTERNS   of PEER.WORKLOAD, for example 'ours-*.4k-*-j1': at the end, where the CPUs are; by stage in the
 #                        tables, by function in build/bench/PEER.WORKLOAD.txt
 #   --output DIR         instead of build/bench
-#   --docs               puts the tables and plots into docs/performance.md
+#   --docs               puts the tables and plots into docs/performance.md, which has no place for --instructions
 #   --disk DEVICE        with --native: what the server exports instead of a RAM disk. IT IS OVERWRITTEN
 #   --address IPV4       with --native: of the RDMA device, instead of the first one's
 #   --list               what peers and workloads there are
@@ -25,15 +27,19 @@
 # All of it takes an hour, --scale half of one; --rounds 1 --workloads '4k-*-j1' two minutes.
 set -euo pipefail
 command=scripts/bench.sh
-(($# == 0)) || command+=$(printf ' %q' "$@")
+for word in "$@"; do
+    [[ $word =~ ^[A-Za-z0-9_./,=:-]+$ ]] || word=${word@Q}
+    command+=" $word"
+done
 cd "$(dirname "$0")/.."
 bench=tests/bench
 
-native=false scale=false docs=false guests=1 output=build/bench disk='' address='' rounds='' passed=()
+native=false scale=false docs=false instructions=false guests=1 output=build/bench disk='' address='' rounds='' passed=()
 while (($#)); do
     case $1 in
         --native) native=true ;;
         --scale) scale=true ;;
+        --instructions) instructions=true ;;
         --docs) docs=true ;;
         --guests) guests=$2; shift ;;
         --output) output=$2; shift ;;
@@ -47,8 +53,12 @@ while (($#)); do
     esac
     shift
 done
+if $docs && $instructions; then
+    echo "bench.sh: --docs and --instructions do not go together" >&2
+    exit 2
+fi
 if [[ -z $rounds ]]; then
-    if $scale; then rounds=3; else rounds=5; fi
+    if $scale; then rounds=3; elif $instructions; then rounds=1; else rounds=5; fi
 fi
 passed+=(--rounds "$rounds")
 export RNBD_BIN=$PWD/build/release/bin RNBD_BENCH_COMMAND=$command
@@ -71,24 +81,31 @@ native() {
     "$bench/run" --address "$address" --disk "$disk" --scratch "$output/scratch" --output "$output/results.json" "${passed[@]}"
 }
 
+by_instructions=(--accel icount --cpus 1)
+
 in_guests() {
+    local machine=()
+    ! $instructions || machine=("${by_instructions[@]}")
     # nvmet_tcp of Linux 6.1 receives 1 MiB into pages that lie side by side, which the check takes for an overflow.
-    tests/vm/run --guests "$guests" --kernel-rnbd --memory 3072 --timeout $((600 + rounds * 1800)) \
+    tests/vm/run --guests "$guests" "${machine[@]}" --kernel-rnbd --memory 3072 --timeout $((600 + rounds * 1800)) \
         --kernel-append hardened_usercopy=off --results "$output/guest" tests/vm/guest/bench.sh "${passed[@]}"
     cp "$output"/guest/a/results.json "$output/"
     ! compgen -G "$output/guest/a/*.txt" > /dev/null || cp "$output"/guest/a/*.txt "$output/"
 }
 
 scale_in_guest() { # NAME ARGUMENT…: tests/vm/run with them; the results are in $output/NAME.json
-    tests/vm/run --timeout $((600 + rounds * 600)) --memory 4096 --results "$output/guest" "${@:2}" "${passed[@]}"
+    tests/vm/run --timeout $((1200 + rounds * 600)) --memory 4096 --results "$output/guest" "${@:2}"
     cp "$output/guest/a/scale.json" "$output/$1.json"
 }
 
 scale() {
-    local script=tests/vm/guest/scale.sh
-    scale_in_guest scale-much "$script" --series devices,busy,sessions,paths
-    scale_in_guest scale-queues --cpus 8 "$script" --series queues
-    scale_in_guest scale-policies --guests 2 --links 2 "$script" --slow eth1
+    local script=tests/vm/guest/scale.sh much=devices,busy-devices,sessions,busy-sessions,paths
+    # Instructions are the same each time, or nearly: one round will do.
+    scale_in_guest scale-much "${by_instructions[@]}" "$script" "${passed[@]}" --series "$much" --rounds 1 \
+        --machine "a guest with a CPU of which an instruction takes a nanosecond"
+    scale_in_guest scale-queues --cpus 8 "$script" --series queues,busy-queues "${passed[@]}"
+    scale_in_guest scale-mapping "$script" --series mapping "${passed[@]}"
+    scale_in_guest scale-policies --guests 2 --links 2 "$script" --slow eth1 "${passed[@]}"
 }
 
 groups=(--build --bench)
@@ -105,7 +122,7 @@ if awk "BEGIN { exit !($load > 1) }"; then
 fi
 if $scale; then
     scale
-    results=("$output"/scale-{much,queues,policies}.json)
+    results=("$output"/scale-{much,queues,mapping,policies}.json)
 else
     if $native; then native; else in_guests; fi
     results=("$output/results.json")

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an I/O costs as there is more of something: devices, sessions, queues, paths. The load is the same all along,
-spread over what there is, or grows with the devices; this project's daemons only, both on this machine. A session is
-what a server has of a client: many of one daemon stand for many hosts, whose own cost they would not share."""
+spread over what there is, or (`busy-`) each brings its own; this project's daemons only, both on this machine. A
+session is what a server has of a client: many of one daemon stand for many hosts, whose own cost they would not share.
+"""
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +22,7 @@ _DEPTH = 64
 KINDS = ("randread", "randwrite")
 _SETTLE_SECONDS = 1.0  # udev looks at what is new
 _IDLE_SECONDS = 4.0
+MAPPING = "mapping"  # no series: MAPPED_TOGETHER devices, and how long that takes
 MAPPED_TOGETHER = 100
 
 
@@ -33,21 +34,25 @@ class Point:
     sessions: int = 1
     queues: int = 0  # of each session; 0: as many as there are CPUs
     paths: int = 1
-    each: int = 0  # I/Os at a time for each device; 0: _DEPTH for all together
+    depth: int = _DEPTH  # I/Os at a time, of each job
+    jobs: int = 1
 
 
+BUSY = "busy-"
 BUSY_DEPTH = 8
 SERIES = {
     "devices": [Point(devices=number) for number in (1, 4, 16, 64)],
-    "busy": [Point(devices=number, each=BUSY_DEPTH) for number in (1, 4, 16, 64)],
+    "busy-devices": [Point(devices=number, depth=BUSY_DEPTH * number) for number in (1, 4, 16, 64)],
     "sessions": [Point(devices=16, sessions=number) for number in (1, 4, 16)],
+    "busy-sessions": [Point(devices=number, sessions=number, depth=BUSY_DEPTH * number) for number in (1, 4, 16)],
     "queues": [Point(devices=4, queues=number) for number in (1, 2, 4, 8)],
+    "busy-queues": [Point(queues=number, depth=BUSY_DEPTH, jobs=number) for number in (1, 2, 4, 8)],
     "paths": [Point(devices=4, paths=number) for number in (1, 2, 4)],
 }
 
 
 def much(series: str, point: Point) -> int:
-    return point.devices if series == "busy" else getattr(point, series)
+    return getattr(point, series.removeprefix(BUSY))
 
 
 class Daemons:
@@ -122,17 +127,19 @@ class Scale:
     say: Callable[[str], None]
     results: dict = field(default_factory=dict)
 
-    def run(self, names: list[str]) -> None:
-        self.results = {"cpus": os.cpu_count(), "rounds": self.rounds, "seconds": self.seconds, "series": names,
+    def run(self, names: list[str], where: str) -> None:
+        """`where`: what this machine is."""
+        series = [name for name in names if name != MAPPING]
+        self.results = {"machine": where, "rounds": self.rounds, "seconds": self.seconds, "series": series,
                         "samples": [], "idle": [], "mapping": []}  # fmt: skip
-        for number in range(self.rounds):
-            for name in names:
+        for number in range(self.rounds if series else 0):
+            for name in series:
                 points = SERIES[name] if number % 2 == 0 else SERIES[name][::-1]
                 for point in points:
                     self._one(name, point)
             self.say(f"round {number + 1} of {self.rounds}")
             self._save()
-        if "devices" in names:
+        if MAPPING in names:
             self._map_many()
         self._save()
 
@@ -156,7 +163,7 @@ class Scale:
             if series == "devices":
                 self.results["idle"].append({**where, **_idle_cores(daemons)})
             for kind in KINDS:
-                workload = Workload(kind, 4 * KIB, point.each * point.devices or _DEPTH, 1)
+                workload = Workload(kind, 4 * KIB, point.depth, point.jobs)
                 with Fio(nodes, workload, self.place.scratch) as fio:
                     sample = measure(fio, self.seconds, lambda: of_machine("machine").together(daemons.spent()))
                 self.results["samples"].append({**where, "kind": kind, **sample.as_json()})

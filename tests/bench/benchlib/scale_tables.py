@@ -1,16 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """The results of tests/bench/scale as tables: of scale.py's runs and policies.py's."""
 
+import textwrap
 from collections.abc import Iterator
 from statistics import median
 
 from benchlib.policies import POLICIES
-from benchlib.scale import BUSY_DEPTH, KINDS
+from benchlib.scale import BUSY, BUSY_DEPTH, KINDS
 from benchlib.summary import Figure, cpu_us, rate
-from benchlib.tables import number, table, with_spread
+from benchlib.tables import COLUMNS, number, table, with_spread
 
 DAEMONS = ("client", "server")
-HEADS = {"busy": f"devices, {BUSY_DEPTH} I/Os each"}
+
+
+def head(series: str) -> str:
+    return f"{series.removeprefix(BUSY)}, {BUSY_DEPTH} I/Os each" if series.startswith(BUSY) else series
 
 
 def cost(sample: dict) -> float:
@@ -39,7 +43,7 @@ def series_table(results: dict, series: str) -> str:
             cells += [with_spread(figure(results, series, much, kind, rate)), with_spread(spent)]
             cells += [number(daemons.median), f"{spent.median / base:.2f}"]
         rows.append(cells)
-    heads = [HEADS.get(series, series)]
+    heads = [head(series)]
     for kind in KINDS:
         heads += [f"{kind}s/s", "CPU µs", "daemons'", "of the first"]
     return table(heads, rows)
@@ -77,6 +81,15 @@ def policies_table(results: dict) -> str:
     return table(["I/Os per second", *(head for policy in POLICIES for head in (policy, "of the first"))], rows)
 
 
+def _caption(results: dict) -> str:
+    machine = results["machine"][0].upper() + results["machine"][1:]
+    if not results["series"]:
+        return f"{machine}."
+    rounds = "" if results["rounds"] == 1 else f"; medians of {results['rounds']} rounds, ± the one farthest from it"
+    text = f"{machine}; 64 I/Os of 4 KiB at a time where nothing else is said, with new keys; {results['seconds']:g} s of each{rounds}."
+    return textwrap.fill(text, COLUMNS)
+
+
 def everything(runs: list[dict]) -> Iterator[str]:
     for results in runs:
         if "policies" in results:
@@ -84,8 +97,7 @@ def everything(runs: list[dict]) -> Iterator[str]:
                 f"medians of {results['rounds']} rounds."  # fmt: skip
             yield policies_table(results)
             continue
-        yield f"A guest with {results['cpus']} CPUs; 64 I/Os of 4 KiB at a time where nothing else is said, with new keys; medians of " \
-            f"{results['rounds']} rounds of {results['seconds']:g} s, ± the round farthest from it."  # fmt: skip
+        yield _caption(results)
         for series in results["series"]:
             yield series_table(results, series)
         if results["idle"]:

@@ -37,11 +37,13 @@ def switches(sample: dict, who: tuple[str, ...] = MACHINES) -> float:
 class Figure:
     median: float
     spread: float  # of the round that is farthest from the median, as a part of it
+    rounds: int
 
     @staticmethod
     def of(values: list[float]) -> "Figure":
         middle = median(values)
-        return Figure(middle, max(abs(value - middle) for value in values) / middle if middle else 0.0)
+        spread = max(abs(value - middle) for value in values) / middle if middle else 0.0
+        return Figure(middle, spread, len(values))
 
 
 class Summary:

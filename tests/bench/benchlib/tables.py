@@ -14,7 +14,9 @@ PAIRS = (
     ("ours-noinv", "nvme-rdma"),
 )
 CPU_AT_MOST = 1.3
+_OURS, _BESIDE, _DRIVER = "ours-noinv", "kernel-noinv", "nbd-null"
 MISSED = "✗"
+COLUMNS = 120  # of a document's lines
 
 
 def rate_at_least(workload: str) -> float | None:
@@ -43,8 +45,10 @@ def number(value: float | None) -> str:
 
 
 def with_spread(figure: Figure | None) -> str:
-    """The median, and the farthest round's distance from it."""
-    return f"{number(figure.median)} ±{figure.spread * 100:.0f}%" if figure else ""
+    """The median, and the farthest round's distance from it, if there is one."""
+    if not figure:
+        return ""
+    return number(figure.median) + (f" ±{figure.spread * 100:.0f}%" if figure.rounds > 1 else "")
 
 
 def rates(summary: Summary) -> str:
@@ -90,6 +94,21 @@ def cpu_ratios(summary: Summary) -> str:
     return table(["CPU time per I/O", *heads], rows)
 
 
+def behind_nbd(summary: Summary) -> str:
+    """What the kernel's RNBD would cost if nbd's driver and sockets were in front of it: what a client behind nbd takes
+    that takes no time by itself, and no more for network, server and disk than they do."""
+    rows = []
+    for workload in summary.workloads:
+        driver, peer = summary.figure(_DRIVER, workload, cpu_us), summary.figure(_BESIDE, workload, cpu_us)
+        fio = summary.figure(_BESIDE, workload, lambda sample: cpu_us(sample, ("fio",)))
+        ours = summary.ratio(_OURS, _BESIDE, workload, cpu_us)
+        others = peer.median - fio.median
+        both = (driver.median + others) / peer.median
+        rows.append([workload, number(driver.median), number(others), f"{both:.2f}", f"{ours:.2f}"])
+    heads = ["CPU µs per I/O", _DRIVER, f"{_BESIDE} but for fio", f"sum / {_BESIDE}", f"{_OURS} / {_BESIDE}"]
+    return table(heads, rows)
+
+
 def latencies(summary: Summary) -> str:
     rows = []
     for workload in summary.workloads:
@@ -126,7 +145,7 @@ def stages(summary: Summary, workload: str) -> str:
     names = {name for found in columns.values() for name, time in found.items() if time * 100 >= sum(found.values())}
     first = next(iter(columns.values()))
     rows = [[name, *(number(found.get(name, 0.0)) for found in columns.values())]
-            for name in sorted(names, key=lambda name: (name == IDLE, -first.get(name, 0.0)))]  # fmt: skip
+            for name in sorted(names, key=lambda name: (name == IDLE, -first.get(name, 0.0), name))]  # fmt: skip
     return table([f"{workload}, CPU µs", *columns], rows)
 
 
@@ -145,6 +164,8 @@ def everything(summary: Summary) -> Iterator[str]:
         yield throughput(summary)
     yield ratios(summary)
     yield cpu_ratios(summary)
+    if {_OURS, _BESIDE, _DRIVER} <= set(summary.peers):
+        yield behind_nbd(summary)
     if any("-q1-" in workload for workload in summary.workloads):
         yield latencies(summary)
     for workload in summary.workloads:
