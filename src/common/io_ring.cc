@@ -9,6 +9,14 @@
 #include "common/assert.h"
 
 namespace rnbd {
+namespace {
+
+/// Of a call that submits: what it has not taken stays in the queue, for the next one.
+bool may_go_on(int result) {
+  return result >= 0 || result == -EINTR || result == -EAGAIN || result == -EBUSY;
+}
+
+}  // namespace
 
 Result<std::unique_ptr<IoRing>> IoRing::create(unsigned entries, unsigned completions) {
   std::unique_ptr<IoRing> ring(new IoRing);
@@ -53,7 +61,7 @@ void IoRing::submit() {
     const int result = io_uring_submit(&ring_);
     if (result >= 0) return;
     // EBUSY: completions must be flushed out first; the kernel does so on the next entry.
-    RNBD_ASSERT(result == -EINTR || result == -EAGAIN || result == -EBUSY);
+    RNBD_ASSERT(may_go_on(result));
   }
 }
 
@@ -65,7 +73,10 @@ bool IoRing::kernel_has_work() const {
 
 std::size_t IoRing::reap(std::span<RingCompletion> out) {
   // Together: what a disk does at once is a completion when the call that submits it returns.
-  if (kernel_has_work() || io_uring_sq_ready(&ring_) > 0) io_uring_submit_and_get_events(&ring_);
+  if (kernel_has_work() || io_uring_sq_ready(&ring_) > 0) {
+    const int result = io_uring_submit_and_get_events(&ring_);
+    RNBD_ASSERT(may_go_on(result));
+  }
   std::size_t count = 0;
   unsigned head = 0;
   io_uring_cqe* cqe = nullptr;
