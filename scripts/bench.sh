@@ -12,7 +12,7 @@
 #   scripts/bench.sh --native [OPTION…]        on this machine's own RDMA device; as root
 #   scripts/bench.sh --scale [OPTION…]         in guests: this project alone, with more and more of everything
 #
-#   --rounds N           default 5; with --scale 3, with --instructions 1
+#   --rounds N           default 5; with --scale 3 (1 of what it counts by instructions), with --instructions 1
 #   --seconds S          of each measurement, default 2
 #   --peers PATTERNS     for example 'local,ours-*,kernel-*'; all if left out
 #   --workloads PATTERNS for example '4k-*-q32-j1,128k-*'; all if left out
@@ -53,8 +53,8 @@ while (($#)); do
     esac
     shift
 done
-if $docs && $instructions; then
-    echo "bench.sh: --docs and --instructions do not go together" >&2
+if $instructions && { $docs || $native || $scale || ((guests != 1)); }; then
+    echo "bench.sh: --instructions does not go together with --docs, --native, --scale or --guests" >&2
     exit 2
 fi
 if [[ -z $rounds ]]; then

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What peers need of the machine they run on: commands, kernel modules, programs, waiting with a bound."""
 
+import errno
 import os
 import shutil
 import signal
@@ -63,13 +64,16 @@ def write(path: Path | str, text: str) -> None:
         raise BenchError(f"{path}: {error.strerror}, told {text!r}") from error
 
 
-def writes(path: Path | str, text: str) -> bool:
-    """Whether write() succeeds."""
-    try:
-        write(path, text)
-    except BenchError:
-        return False
-    return True
+def write_when_free(path: Path | str, text: str) -> None:
+    """write(), again while the kernel is busy."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            return write(path, text)
+        except BenchError as error:
+            if error.__cause__.errno != errno.EBUSY or time.monotonic() > end:
+                raise
+        time.sleep(0.02)
 
 
 def bytes_of(disk: str) -> int:

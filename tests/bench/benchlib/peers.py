@@ -143,9 +143,8 @@ class KernelRnbd(Peer):
         return self._node
 
     def detach(self) -> None:
-        switch = Path("/sys/block") / Path(self._node).name / "rnbd/unmap_device"
         # udev may be reading the device that fio has just closed.
-        machine.wait_until(f"{self._node} is unmapped", lambda: machine.writes(switch, "normal"))
+        machine.write_when_free(Path("/sys/block") / Path(self._node).name / "rnbd/unmap_device", "normal")
         machine.unload("rnbd-client", "rtrs-client")
 
     def _insert(self, modules: tuple[str, ...]) -> None:

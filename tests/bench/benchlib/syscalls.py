@@ -19,6 +19,10 @@ _DROPPED = re.compile(r"Dropped: +([0-9]+)")
 _TRIGGER = "hist:keys=common_pid,id.syscall:size=8192"
 
 
+class Full(BenchError):
+    """There was no room for some of the calls."""
+
+
 def start_counting() -> None:
     if not _EVENT.exists():
         machine.run("mount", "-t", "tracefs", "tracefs", str(_TRACING))
@@ -32,13 +36,13 @@ def forget() -> None:
 
 
 def so_far(pid: int) -> Counter[str]:
-    """Calls of the process's threads by name, since start_counting() or forget(). Errors: the histogram was full."""
+    """Calls of the process's threads by name, since start_counting() or forget(). Errors: Full."""
     threads = {int(task.name) for task in Path(f"/proc/{pid}/task").iterdir()}
     calls: Counter[str] = Counter()
     counted = (_EVENT / "hist").read_text()
     dropped = _DROPPED.search(counted)
     if dropped and int(dropped[1]):
-        raise BenchError(f"the histogram of system calls had no room for {dropped[1]}")
+        raise Full(f"no room for {dropped[1]}")
     for thread, name, count in _LINE.findall(counted):
         if int(thread) in threads:
             calls[name] += int(count)
