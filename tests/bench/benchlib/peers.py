@@ -3,10 +3,11 @@
 they may run on two machines. What is set up is taken down again, so that a round meets every peer alone."""
 
 import os
+import sys
 from abc import ABC, abstractmethod
 from pathlib import Path
 
-from benchlib import machine
+from benchlib import BenchError, machine
 from benchlib.machine import Place, Program
 
 
@@ -143,8 +144,14 @@ class KernelRnbd(Peer):
         return self._node
 
     def detach(self) -> None:
-        # udev may be reading the device that fio has just closed.
-        machine.write_when_free(Path("/sys/block") / Path(self._node).name / "rnbd/unmap_device", "normal")
+        unmap = Path("/sys/block") / Path(self._node).name / "rnbd/unmap_device"
+        try:
+            # udev may be reading the device that fio has just closed.
+            machine.write_when_free(unmap, "normal")
+        except BenchError as error:
+            # Or waits for an answer that does not come.
+            print(f"bench: {error}; by force then", file=sys.stderr)
+            machine.write(unmap, "force")
         machine.unload("rnbd-client", "rtrs-client")
 
     def _insert(self, modules: tuple[str, ...]) -> None:
