@@ -20,9 +20,6 @@ constexpr Duration kBetweenYields = std::chrono::microseconds(8);
 /// A yield lets somebody run if it takes longer than so many looks.
 constexpr int kLooksPerQuietYield = 4;
 
-/// After so many of those in one wait, the CPU is wanted more than looking is worth.
-constexpr int kMostYieldsToOthers = 4;
-
 /// What is lost in vain is at most this part of what was of use.
 constexpr int kUsefulPerVain = 4;
 
@@ -49,11 +46,14 @@ Spin::Next Spin::next(TimePoint now) {
   if (!waiting_) begin_wait(now);
   if (!looking_) return Next::Sleep;
   const Duration waited = now - since_;
-  if (waited >= window_) return sleep(window_);
+  if (waited >= window_) {
+    credit_ -= window_;
+    looking_ = false;
+    return Next::Sleep;
+  }
   const Duration round = now - std::exchange(last_, now);
   if (yielded_) {
     const bool others = round > kLooksPerQuietYield * look_;
-    if (others && ++yields_to_others_ == kMostYieldsToOthers) return sleep(waited);
     between_yields_ = others ? kBetweenYields : 2 * between_yields_;
     yield_ = waited + between_yields_;
   } else if (waited > Duration::zero()) {
@@ -61,12 +61,6 @@ Spin::Next Spin::next(TimePoint now) {
   }
   yielded_ = waited >= yield_;
   return yielded_ ? Next::Yield : Next::Look;
-}
-
-Spin::Next Spin::sleep(Duration lost) {
-  credit_ -= lost;
-  looking_ = false;
-  return Next::Sleep;
 }
 
 void Spin::begin_wait(TimePoint now) {
@@ -78,7 +72,6 @@ void Spin::begin_wait(TimePoint now) {
   yielded_ = false;
   yield_ = Duration::zero();
   between_yields_ = kBetweenYields;
-  yields_to_others_ = 0;
 }
 
 /// Waits that looking could have ended make it worth a longer look, and others a shorter one, down

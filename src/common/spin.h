@@ -39,7 +39,6 @@ class Spin {
 
  private:
   void begin_wait(TimePoint now);
-  Next sleep(Duration lost);
   void learn(Duration waited);
   void earn(Duration useful);
 
@@ -54,7 +53,6 @@ class Spin {
   bool yielded_ = false;  ///< since `last_`
   Duration yield_{};      ///< how far into the wait the next one is due
   Duration between_yields_{};
-  int yields_to_others_ = 0;  ///< of this wait
 };
 
 }  // namespace rnbd
