@@ -24,14 +24,21 @@ class MemoryBlock {
   /// In huge pages where it is long enough and the system has them. Errors: ENOMEM.
   static Result<MemoryBlock> map(std::size_t bytes) {
     auto block = map_pages(bytes, MAP_PRIVATE | MAP_ANONYMOUS, -1);
-    if (block && bytes >= kHugePage) ::madvise(block->bytes_.data(), bytes, MADV_HUGEPAGE);
+    if (block) block->want_huge_pages();
     return block;
   }
 
   /// The first `bytes` of a memory file, which has so many; it may be closed then. Every page is
-  /// there before it is used. Errors: ENOMEM.
+  /// there before it is used; huge ones as above, where the system has them for files, too
+  /// (transparent_hugepage/shmem_enabled). Errors: ENOMEM; those of madvise(2).
   static Result<MemoryBlock> map_file(int file, std::size_t bytes) {
-    return map_pages(bytes, MAP_SHARED | MAP_POPULATE, file);
+    auto block = map_pages(bytes, MAP_SHARED, file);
+    if (!block) return block;
+    block->want_huge_pages();
+    if (::madvise(block->bytes_.data(), bytes, MADV_POPULATE_WRITE) != 0) {
+      return fail(errno, fmt::format("cannot have {} bytes of a memory file", bytes));
+    }
+    return block;
   }
 
   /// A new memory file, zeroed; `name` is for people. Errors: those of memfd_create(2).
@@ -65,6 +72,10 @@ class MemoryBlock {
     // Users' data belongs in no core file; and who waits for a successor waits for the dump.
     ::madvise(address, bytes, MADV_DONTDUMP);
     return MemoryBlock({static_cast<std::byte*>(address), bytes});
+  }
+
+  void want_huge_pages() {
+    if (bytes_.size() >= kHugePage) ::madvise(bytes_.data(), bytes_.size(), MADV_HUGEPAGE);
   }
 
   explicit MemoryBlock(std::span<std::byte> bytes) : bytes_(bytes) {}

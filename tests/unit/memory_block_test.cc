@@ -61,6 +61,8 @@ TEST(MemoryBlock, OfAFileIsAllThereAtOnceAndOutlivesItsMapping) {
     const auto block = MemoryBlock::map_file(file->get(), kLong);
     ASSERT_TRUE(block);
     EXPECT_EQ(pages_there(*block), kLong / static_cast<std::size_t>(::sysconf(_SC_PAGESIZE)));
+    EXPECT_EQ(flags_of(*block).contains(" hg "),
+              std::filesystem::exists("/sys/kernel/mm/transparent_hugepage"));
     block->bytes()[kLong - 1] = std::byte{7};
   }
   const auto again = MemoryBlock::map_file(file->get(), kLong);
