@@ -57,6 +57,10 @@ if $instructions && { $docs || $native || $scale || ((guests != 1)); }; then
     echo "bench.sh: --instructions does not go together with --docs, --native, --scale or --guests" >&2
     exit 2
 fi
+if $native && { $docs || $scale || ((guests != 1)); } || { $scale && ((guests != 1)); }; then
+    echo "bench.sh: --native does not go together with --docs, --scale or --guests, nor --scale with --guests" >&2
+    exit 2
+fi
 if [[ -z $rounds ]]; then
     if $scale; then rounds=3; elif $instructions; then rounds=1; else rounds=5; fi
 fi

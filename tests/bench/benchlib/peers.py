@@ -2,6 +2,7 @@
 """The block devices that are compared. Each has a server's half and a client's half, which know nothing of each other:
 they may run on two machines. What is set up is taken down again, so that a round meets every peer alone."""
 
+import errno
 import os
 import sys
 from abc import ABC, abstractmethod
@@ -149,6 +150,8 @@ class KernelRnbd(Peer):
             # udev may be reading the device that fio has just closed.
             machine.write_when_free(unmap, "normal")
         except BenchError as error:
+            if error.__cause__.errno != errno.EBUSY:
+                raise
             # Or waits for an answer that does not come.
             print(f"bench: {error}; by force then", file=sys.stderr)
             machine.write(unmap, "force")
