@@ -55,7 +55,8 @@ class PermitPool {
     std::uint32_t begin = 0;
     std::uint32_t end = 0;
   };
-  struct Share {
+  /// Of its own cache line: its worker reads it for each request, and others write it.
+  struct alignas(64) Share {
     Range home;
     std::atomic<bool> starving = false;  ///< others must not borrow
     std::atomic<bool> wake = false;      ///< next_to_wake() has yet to name it
