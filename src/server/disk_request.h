@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "common/cache_line.h"
 #include "common/latency.h"
 #include "common/limits.h"
 #include "common/result.h"
@@ -51,7 +52,7 @@ struct SlowDiskRequest {
 };
 
 /// An open device as one worker sees it.
-struct WorkerDevice {
+struct alignas(kCacheLine) WorkerDevice {
   bool open = false;
   bool writable = false;
   StoreTarget target;
@@ -69,7 +70,7 @@ std::expected<StoreOperation, int> plan_operation(const wire::Io& message,
                                                   std::span<std::byte> data,
                                                   const WorkerDevice& device);
 
-class DiskRequest final : public StoreClient {
+class alignas(kCacheLine) DiskRequest final : public StoreClient {
  public:
   class Events {
    public:

@@ -9,6 +9,7 @@
 #include <memory>
 #include <vector>
 
+#include "common/cache_line.h"
 #include "common/executor.h"
 #include "common/slow_io.h"
 #include "server/disk_request.h"
@@ -72,7 +73,7 @@ class Dispatcher final : public rtrs::RequestHandler, private DiskRequest::Event
   void on_request(rtrs::ServerRequest& request) override;
 
  private:
-  struct Lane {
+  struct alignas(kCacheLine) Lane {
     StoreWorker worker;
     int buffer_slot = kNoSlot;
     std::vector<WorkerDevice> devices;             ///< by device id

@@ -13,6 +13,7 @@
 #include <thread>
 #include <vector>
 
+#include "common/cache_line.h"
 #include "common/clock.h"
 #include "common/executor.h"
 #include "common/io_ring.h"
@@ -24,7 +25,7 @@ namespace rnbd {
 
 /// Something a worker looks after: a connection's completion queue, an NBD socket. All calls on the
 /// worker's thread.
-class Pollable {
+class alignas(kCacheLine) Pollable {
  public:
   virtual ~Pollable() = default;
 

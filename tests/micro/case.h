@@ -4,6 +4,7 @@
 // callgrind: instructions). One thread.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -20,6 +21,8 @@ class Stage {
   virtual void run(std::size_t times) = 0;
 };
 
+using StagePair = std::array<std::unique_ptr<Stage>, 2>;
+
 /// Requests that are under way together.
 inline constexpr std::size_t kBatch = 32;
 
@@ -28,6 +31,9 @@ inline constexpr std::uint32_t kIoBytes = 4096;  ///< of each request
 struct Case {
   std::string name;
   std::function<std::unique_ptr<Stage>()> make;  ///< with everything set up
+  /// One for each of two threads that run at once, as two workers of a daemon have them: made by
+  /// one thread, so that their memory lies side by side, and sharing what workers share.
+  std::function<StagePair()> make_two = [make = make] { return StagePair{make(), make()}; };
 };
 
 /// All there are: small ones, then whole requests.

@@ -3,6 +3,7 @@
 #include <array>
 #include <bit>
 #include <cstdint>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -93,29 +94,44 @@ void parse_rnbd() {
 /// A permit taken and given back, while a batch of others is out.
 class Permits final : public Stage {
  public:
-  Permits() {
+  Permits(std::shared_ptr<rtrs::PermitPool> pool, std::uint32_t share)
+      : pool_(std::move(pool)), share_(share) {
     std::array<rtrs::PermitId, kBatch> out{};
-    RNBD_ASSERT(pool_.acquire(1, out));
+    RNBD_ASSERT(pool_->acquire(share_, out));
   }
   void run(std::size_t times) override {
     for (std::size_t i = 0; i < times; ++i) {
-      RNBD_ASSERT(pool_.acquire(1, {&permit_, 1}));
-      pool_.release({&permit_, 1});
+      RNBD_ASSERT(pool_->acquire(share_, {&permit_, 1}));
+      pool_->release({&permit_, 1});
     }
   }
 
  private:
-  rtrs::PermitPool pool_{kDepth, 3};
+  const std::shared_ptr<rtrs::PermitPool> pool_;
+  const std::uint32_t share_;
   rtrs::PermitId permit_ = 0;
 };
+
+std::shared_ptr<rtrs::PermitPool> pool_of_two() {
+  return std::make_shared<rtrs::PermitPool>(kDepth, 3);
+}
+
+Case permits() {
+  return {.name = "permit",
+          .make = [] { return std::make_unique<Permits>(pool_of_two(), 1); },
+          .make_two =
+              [] {
+                const auto pool = pool_of_two();
+                return StagePair{std::make_unique<Permits>(pool, 1),
+                                 std::make_unique<Permits>(pool, 2)};
+              }};
+}
 
 }  // namespace
 
 std::vector<Case> part_cases() {
-  return {repeat("immediate", immediate_round_trip),
-          repeat("parse-nbd", parse_nbd),
-          repeat("parse-rnbd", parse_rnbd),
-          {"permit", [] { return std::make_unique<Permits>(); }}};
+  return {repeat("immediate", immediate_round_trip), repeat("parse-nbd", parse_nbd),
+          repeat("parse-rnbd", parse_rnbd), permits()};
 }
 
 }  // namespace rnbd::micro

@@ -11,6 +11,7 @@
 #include <span>
 #include <vector>
 
+#include "common/cache_line.h"
 #include "transport/rtrs/request_channel.h"
 
 namespace rnbd::rtrs {
@@ -19,7 +20,7 @@ class PermitPool {
  public:
   /// Of the bitmap: 64 permits, in a cache line of their own, for most shares take from different
   /// ones.
-  struct alignas(64) Word {
+  struct alignas(kCacheLine) Word {
     std::uint64_t used = 0;
   };
   static constexpr std::size_t words(std::uint32_t depth) { return (depth + 63) / 64; }
@@ -56,7 +57,7 @@ class PermitPool {
     std::uint32_t end = 0;
   };
   /// Of its own cache line: its worker reads it for each request, and others write it.
-  struct alignas(64) Share {
+  struct alignas(kCacheLine) Share {
     Range home;
     std::atomic<bool> starving = false;  ///< others must not borrow
     std::atomic<bool> wake = false;      ///< next_to_wake() has yet to name it

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <span>
 
+#include "common/cache_line.h"
 #include "transport/fabric.h"
 #include "transport/rtrs/request_channel.h"
 
@@ -15,7 +16,7 @@ namespace rnbd::rtrs {
 
 class ServerConnection;
 
-class ServerRequest {
+class alignas(kCacheLine) ServerRequest {
  public:
   [[nodiscard]] std::uint32_t chunk() const { return chunk_; }
   [[nodiscard]] Direction direction() const { return direction_; }

@@ -11,6 +11,7 @@
 #include <functional>
 #include <vector>
 
+#include "common/cache_line.h"
 #include "common/memory_block.h"
 #include "common/result.h"
 #include "transport/rtrs/handshake.h"
@@ -21,7 +22,7 @@
 namespace rnbd::rtrs {
 
 /// A request from submit() to its answer.
-struct ClientRequest {
+struct alignas(kCacheLine) ClientRequest {
   RequestOwner* owner = nullptr;  ///< null: abandoned, or no request
   std::uint32_t life = 0;         ///< of the session, when it was last sent or submitted
   bool sent = false;              ///< and not answered: a server may be executing it
