@@ -271,9 +271,9 @@ void Device::on_attached(Result<std::uint32_t> index, Mapped done) {
   index_ = *index;
   state_ = DeviceState::Open;
   if (Status kept = keep_record(); !kept) log::error("{}: {}", node(), describe(kept.error()));
-  if (given_up_) {
+  if (!given_up_.empty()) {
     unmap(true, [this, done = std::move(done)](const Status&) mutable {
-      done(fail(ENOTCONN, fmt::format("it was lost while it was being attached: {}", last_error_)));
+      done(fail(ENOTCONN, fmt::format("it was lost while it was being attached: {}", given_up_)));
     });
     return;
   }
@@ -395,7 +395,7 @@ void Device::on_session_lost(const std::string& why) {
   if (state_ != DeviceState::Attaching) return;
   // The kernel looks for partitions while it is being told: it must not wait for a server that may
   // never come back.
-  given_up_ = true;
+  given_up_ = why;
   queues_->fail_all([] {});
 }
 
@@ -410,8 +410,7 @@ void Device::on_disconnect_request(BlockQueue&) {
 void Device::on_socket_ended(BlockQueue&, const Error& error) {
   control_.post([this, error] {
     if (state_ == DeviceState::Attaching) {
-      given_up_ = true;
-      last_error_ = error.message;
+      given_up_ = describe(error);
     }
     if (state_ != DeviceState::Open) return;  // we are taking it apart ourselves
     const log::About about(session_.name(), node());

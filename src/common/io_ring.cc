@@ -91,7 +91,7 @@ std::size_t IoRing::reap(std::span<RingCompletion> out) {
 void IoRing::sleep(TimePoint deadline, TimePoint now) {
   io_uring_cqe* cqe = nullptr;
   if (deadline == kNever) {
-    io_uring_submit_and_wait(&ring_, 1);
+    RNBD_ASSERT(may_go_on(io_uring_submit_and_wait(&ring_, 1)));
     return;
   }
   const auto left = std::max(deadline - now, Duration::zero());
@@ -99,7 +99,8 @@ void IoRing::sleep(TimePoint deadline, TimePoint now) {
   __kernel_timespec timeout{
       .tv_sec = seconds.count(),
       .tv_nsec = std::chrono::duration_cast<std::chrono::nanoseconds>(left - seconds).count()};
-  io_uring_submit_and_wait_timeout(&ring_, &cqe, 1, &timeout, nullptr);
+  const int result = io_uring_submit_and_wait_timeout(&ring_, &cqe, 1, &timeout, nullptr);
+  RNBD_ASSERT(may_go_on(result) || result == -ETIME);
 }
 
 Status IoRing::reserve_files(unsigned slots) {

@@ -35,7 +35,8 @@ class MemoryBlock {
     auto block = map_pages(bytes, MAP_SHARED, file);
     if (!block) return block;
     block->want_huge_pages();
-    if (::madvise(block->bytes_.data(), bytes, MADV_POPULATE_WRITE) != 0) {
+    // EINVAL: not before Linux 5.14, where pages come when they are used.
+    if (::madvise(block->bytes_.data(), bytes, MADV_POPULATE_WRITE) != 0 && errno != EINVAL) {
       return fail(errno, fmt::format("cannot have {} bytes of a memory file", bytes));
     }
     return block;

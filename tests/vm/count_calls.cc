@@ -22,7 +22,7 @@
 
 namespace {
 
-enum Call : std::size_t { Allocate, Lock, Receive, Send, Write, Enter, kCalls };
+enum Call : std::size_t { Allocate, Lock, Receive, Send, Read, Write, Enter, kCalls };
 
 struct Slot {
   std::atomic<std::uint64_t> thread;  ///< 0: free
@@ -123,6 +123,13 @@ int sendmmsg(int fd, mmsghdr* messages, unsigned number, int flags) {
   static const auto real = next<decltype(sendmmsg)>("sendmmsg");
   count(Send);
   return real(fd, messages, number, flags);
+}
+
+// Signals of completion channels, and mailboxes.
+ssize_t read(int fd, void* data, std::size_t size) {
+  static const auto real = next<decltype(read)>("read");
+  count(Read);
+  return real(fd, data, size);
 }
 
 // Doorbells of software RDMA, and mailboxes.

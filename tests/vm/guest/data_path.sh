@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # What an I/O costs in calls: no worker of either daemon allocates or takes a mutex once a device is mapped, and what
-# happens together is handled together. Prints recvmmsg, sendmmsg, write (a doorbell of software RDMA) and io_uring_enter
-# per I/O. Run by tests/vm/run; the argument is the library that counts.
+# happens together is handled together. Prints recvmmsg, sendmmsg, read, write (a doorbell of software RDMA) and
+# io_uring_enter per I/O. Run by tests/vm/run; the argument is the library that counts.
 set -euo pipefail
 source "$VM_LIB"
 source "$(dirname "$0")/pair.sh"
@@ -56,6 +56,9 @@ start() { # SERVER-OPTION…: the pair, counted
     LD_PRELOAD=$library pair_start_server "$@"
     LD_PRELOAD=$library pair_start_client
     node=$(pair_map server=ip:10.9.0.1 device_path=/dev/ram0)
+    queue=/sys/block/${node#/dev/}/queue
+    [[ $(< "$queue/scheduler") == *'[none]'* ]] || vm_fail "the scheduler is not none"
+    [[ $(< "$queue/max_sectors_kb") == 124 ]] || vm_fail "requests are up to $(< "$queue/max_sectors_kb") KiB"
 }
 
 stop() {

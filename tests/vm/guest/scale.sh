@@ -30,4 +30,5 @@ else
     vm_load_modules sch_netem
     vm_wait serving 100
 fi
-exec python3 "$scale" --addresses "$addresses" --scratch /run/scale --output "$RESULTS/scale.json" "$@"
+trap 'cp /run/scale/*.log "$RESULTS"' EXIT
+python3 "$scale" --addresses "$addresses" --scratch /run/scale --output "$RESULTS/scale.json" "$@"
