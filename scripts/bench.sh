@@ -35,6 +35,7 @@ cd "$(dirname "$0")/.."
 bench=tests/bench
 
 native=false scale=false docs=false instructions=false guests=1 output=build/bench disk='' address='' rounds='' passed=()
+seconds=2 profile=0
 while (($#)); do
     case $1 in
         --native) native=true ;;
@@ -46,7 +47,9 @@ while (($#)); do
         --disk) disk=$2; shift ;;
         --address) address=$2; shift ;;
         --rounds) rounds=$2; shift ;;
-        --seconds | --peers | --workloads | --profile) passed+=("$1" "$2"); shift ;;
+        --seconds) seconds=$2; passed+=("$1" "$2"); shift ;;
+        --profile) profile=1; passed+=("$1" "$2"); shift ;;
+        --peers | --workloads) passed+=("$1" "$2"); shift ;;
         --list) passed+=("$1") ;;
         -h | --help) sed -n '4,/^set/s/^# \{0,1\}//p' "$0"; exit 0 ;;
         *) echo "bench.sh: what is '$1'? Try --help." >&2; exit 2 ;;
@@ -88,13 +91,18 @@ native() {
 by_instructions=(--accel icount --cpus 1)
 
 in_guests() {
-    local machine=()
+    local machine=() code=0
     ! $instructions || machine=("${by_instructions[@]}")
     # nvmet_tcp of Linux 6.1 receives 1 MiB into pages that lie side by side, which the check takes for an overflow.
-    tests/vm/run --guests "$guests" "${machine[@]}" --kernel-rnbd --memory 3072 --timeout $((600 + rounds * 1800)) \
-        --kernel-append hardened_usercopy=off --results "$output/guest" tests/vm/guest/bench.sh "${passed[@]}"
-    cp "$output"/guest/a/results.json "$output/"
-    ! compgen -G "$output/guest/a/*.txt" > /dev/null || cp "$output"/guest/a/*.txt "$output/"
+    tests/vm/run --guests "$guests" "${machine[@]}" --kernel-rnbd --memory 3072 --timeout "$(patience)" \
+        --kernel-append hardened_usercopy=off --results "$output/guest" tests/vm/guest/bench.sh "${passed[@]}" || code=$?
+    # What was measured before something failed is kept.
+    find "$output/guest/a" \( -name results.json -o -name '*.*.txt' \) -exec cp -t "$output" {} +
+    return "$code"
+}
+
+patience() { # in seconds, for all peers and workloads
+    awk "BEGIN { print int(2400 + $rounds * 180 * ($seconds + 8) + ($profile ? 7200 : 0)) }"
 }
 
 scale_in_guest() { # NAME ARGUMENT…: tests/vm/run with them; the results are in $output/NAME.json
@@ -103,7 +111,7 @@ scale_in_guest() { # NAME ARGUMENT…: tests/vm/run with them; the results are i
 }
 
 scale() {
-    local script=tests/vm/guest/scale.sh much=devices,busy-devices,sessions,busy-sessions,paths
+    local script=tests/vm/guest/scale.sh much=devices,busy-devices,sessions,busy-sessions,busy-clients,paths
     # Instructions are the same each time, or nearly: one round will do.
     scale_in_guest scale-much "${by_instructions[@]}" "$script" "${passed[@]}" --series "$much" --rounds 1 \
         --machine "a guest with a CPU of which an instruction takes a nanosecond"
@@ -116,6 +124,7 @@ groups=(--build --bench)
 $native || groups+=(--vm)
 scripts/install-deps.sh "${groups[@]}"
 mkdir -p "$output"
+rm -f "$output"/{results,scale-*}.json "$output"/bench-*.svg "$output"/*.*.txt "$output/tables.md"  # of another run
 if ! { cmake --preset release && cmake --build --preset release --target rnbd-server rnbd-client nbd_null; } > "$output/build.log" 2>&1; then
     tail -n 30 "$output/build.log"
     exit 1

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The run itself, on the client's machine: rounds over all peers, each of which meets every workload, then a profile if
-one is wanted, then a count of system calls. The results are written after each round."""
+one is wanted, then a count of system calls. The results are written after each round, and however it ends."""
 
 import json
 import os
 import platform
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,8 +17,9 @@ from benchlib.counters import Counters, of_machine, of_processes
 from benchlib.load import Fio, measure
 from benchlib.machine import Place
 from benchlib.peers import Peer
-from benchlib.profile import profile
-from benchlib.sides import HereServer, Server
+from benchlib.profile import Profile, Recording
+from benchlib.sides import Server
+from benchlib.summary import MACHINES
 from benchlib.workloads import Workload
 
 _COUNTED_SECONDS = 1.0
@@ -46,17 +48,18 @@ class Comparison:
 
     def run(self) -> None:
         self._begin()
-        for number in range(self.plan.rounds):
-            # Neighbours in time differ from round to round.
-            order = self.plan.peers if number % 2 == 0 else self.plan.peers[::-1]
-            for name in order:
-                self._one_peer(number, name)
-            self._save()
-        if self.plan.profile:
-            self._profile()
-        if isinstance(self.server, HereServer):
+        try:
+            for number in range(self.plan.rounds):
+                # Neighbours in time differ from round to round.
+                order = self.plan.peers if number % 2 == 0 else self.plan.peers[::-1]
+                for name in order:
+                    self._one_peer(number, name)
+                self._save()
+            if self.plan.profile:
+                self._profile()
             self._count_syscalls()
-        self._save()
+        finally:  # what there is
+            self._save()
 
     def _begin(self) -> None:
         self.results = {
@@ -104,15 +107,19 @@ class Comparison:
         self.say(f"round {number + 1} of {self.plan.rounds}: {name}, {time.monotonic() - began:.0f} s")
 
     def _spent(self, peer: Peer) -> Counters:
-        of_client = of_processes({"client": peer.client.pid} if peer.client else {})
+        of_client = of_processes({"client": [peer.client.pid]} if peer.client else {})
         return of_machine("client machine").together(of_client).together(self.server.spent())
 
     def _count_syscalls(self) -> None:
         names = [name for name in self.plan.peers if name.startswith(("ours", "nbd"))]
         if names:
             syscalls.start_counting()
+            if self.server.is_far:
+                self.server.start_counting()
         for name in names:
             syscalls.forget()
+            if self.server.is_far:
+                self.server.forget_calls()
             try:
                 self._count_of_peer(name)
                 self.say(f"system calls: {name}")
@@ -126,12 +133,16 @@ class Comparison:
                 self.results["syscalls"].append(row)
 
     def _counted(self, peer: Peer, node: str, workload: Workload) -> dict:
-        programs = {role: program for role, program in (("client", peer.client), ("server", peer.server)) if program}
         with Fio([node], workload, self.place.scratch) as fio:
-            ios, before = fio.ios(), {role: syscalls.so_far(program.pid) for role, program in programs.items()}
+            ios, before = fio.ios(), self._calls(peer)
             time.sleep(_COUNTED_SECONDS)
-            after = {role: syscalls.so_far(program.pid) for role, program in programs.items()}
-            return {"ios": fio.ios() - ios, **{role: after[role] - before[role] for role in programs}}
+            ios, after = fio.ios() - ios, self._calls(peer)
+            return {"ios": ios, **{role: after[role] - before[role] for role in after}}
+
+    def _calls(self, peer: Peer) -> dict[str, Counter[str]]:
+        """So far, by role, of those that have a process."""
+        calls = {"client": syscalls.so_far(peer.client.pid) if peer.client else None, "server": self.server.calls()}
+        return {role: counted for role, counted in calls.items() if counted is not None}
 
     def _profile(self) -> None:
         for name in self.plan.peers:
@@ -140,9 +151,20 @@ class Comparison:
                 continue
             with self._attached(name) as (_peer, node):
                 for workload in wanted:
-                    with Fio([node], workload, self.place.scratch):
-                        taken = profile(self.plan.seconds, self.place.scratch)
-                    self.output.with_name(f"{name}.{workload.name}.txt").write_text(taken.functions)
-                    row = {"peer": name, "workload": workload.name, "shares": taken.stages}
-                    self.results["stages"].append(row)
+                    for where, taken in zip(MACHINES, self._profiles(node, workload)):
+                        file = f"{name}.{workload.name}{'.server' if where == MACHINES[1] else ''}.txt"
+                        self.output.with_name(file).write_text(taken.functions)
+                        row = {"peer": name, "workload": workload.name, "machine": where, "shares": taken.stages}
+                        self.results["stages"].append(row)
             self.say(f"profile: {name}")
+
+    def _profiles(self, node: str, workload: Workload) -> list[Profile]:
+        """Of each machine."""
+        with Fio([node], workload, self.place.scratch):
+            if self.server.is_far:
+                self.server.start_recording(self.plan.seconds)
+            here = Recording(self.plan.seconds, self.place.scratch)
+            here.wait()
+            if self.server.is_far:
+                self.server.wait_for_recording()
+        return [here.profile(), self.server.profile()] if self.server.is_far else [here.profile()]

@@ -41,10 +41,10 @@ def of_machine(name: str) -> Counters:
     return Counters({name: os.cpu_count() * time.clock_gettime(time.CLOCK_BOOTTIME) - idle}, {name: switches})
 
 
-def of_processes(pids: dict[str, int]) -> Counters:
+def of_processes(pids: dict[str, list[int]]) -> Counters:
     total = Counters()
-    for name, pid in pids.items():
-        tasks = [task for task in Path(f"/proc/{pid}/task").iterdir()]
+    for name, these in pids.items():
+        tasks = [task for pid in these for task in Path(f"/proc/{pid}/task").iterdir()]
         total.cpu[name] = sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
         total.switches[name] = sum(_switches(task) for task in tasks)
     return total

@@ -72,7 +72,7 @@ class Fio:
         return self._bytes() // self._workload.block
 
     def spent(self) -> Counters:
-        return of_processes({"fio": self._process.pid})
+        return of_processes({"fio": [self._process.pid]})
 
     def stop(self) -> tuple[float, float]:
         """Ends the load. Returns median and 99th percentile of the latency, in µs."""

@@ -2,13 +2,11 @@
 """The block devices that are compared. Each has a server's half and a client's half, which know nothing of each other:
 they may run on two machines. What is set up is taken down again, so that a round meets every peer alone."""
 
-import errno
 import os
-import sys
 from abc import ABC, abstractmethod
 from pathlib import Path
 
-from benchlib import BenchError, machine
+from benchlib import machine
 from benchlib.machine import Place, Program
 
 
@@ -146,15 +144,9 @@ class KernelRnbd(Peer):
 
     def detach(self) -> None:
         unmap = Path("/sys/block") / Path(self._node).name / "rnbd/unmap_device"
-        try:
-            # udev may be reading the device that fio has just closed.
-            machine.write_when_free(unmap, "normal")
-        except BenchError as error:
-            if error.__cause__.errno != errno.EBUSY:
-                raise
-            # Or waits for an answer that does not come.
-            print(f"bench: {error}; by force then", file=sys.stderr)
-            machine.write(unmap, "force")
+        # udev may be reading the device that fio has just closed. Whoever waits for an answer that does not come, which
+        # was seen between two machines, keeps it busy for good, and unmapping by force then hangs in the kernel.
+        machine.write_when_free(unmap, "normal")
         machine.unload("rnbd-client", "rtrs-client")
 
     def _insert(self, modules: tuple[str, ...]) -> None:

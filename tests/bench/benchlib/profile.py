@@ -8,7 +8,7 @@ from pathlib import Path
 from benchlib import BenchError, stages
 
 _FREQUENCY = "499"  # Hz; no multiple of the tick's
-_SECONDS = 300  # perf on an emulated machine looks for its symbols
+SECONDS = 300  # perf on an emulated machine looks for its symbols
 
 
 @dataclass
@@ -17,21 +17,38 @@ class Profile:
     stages: dict[str, float]  # parts of all CPUs' time
 
 
-def profile(seconds: float, scratch: Path) -> Profile:
-    """Of the next `seconds`."""
-    data = scratch / "perf.data"
-    words = ["record", "--all-cpus", "--event=cpu-clock", f"--freq={_FREQUENCY}", "--no-buildid", "--no-buildid-cache", "-g"]
-    _perf(*words, f"--output={data}", "--", "sleep", str(seconds))
-    report = ["--stdio", "--no-children", "--call-graph=none", "--sort=comm,dso,sym", "--percent-limit=0.3"]
-    functions = _perf("report", *report, f"--input={data}")
-    script = _perf("script", "--fields=comm,ip,sym,dso", "--no-inline", f"--input={data}")
-    return Profile(functions, stages.shares(script))
+class Recording:
+    """Of the next `seconds`; looked at when they are over."""
+
+    def __init__(self, seconds: float, scratch: Path):
+        self._data = scratch / "perf.data"
+        options = ["--all-cpus", "--event=cpu-clock", f"--freq={_FREQUENCY}", "--no-buildid", "--no-buildid-cache", "-g"]
+        self._record = _perf("record", *options, f"--output={self._data}", "--", "sleep", str(seconds))
+
+    def wait(self) -> None:
+        _output(self._record)
+
+    def profile(self) -> Profile:
+        """After wait()."""
+        report = ["--stdio", "--no-children", "--call-graph=none", "--sort=comm,dso,sym", "--percent-limit=0.3"]
+        functions = _output(_perf("report", *report, f"--input={self._data}"))
+        script = _output(_perf("script", "--fields=comm,ip,sym,dso", "--no-inline", f"--input={self._data}"))
+        return Profile(functions, stages.shares(script))
 
 
-def _perf(*words: str) -> str:
-    done = subprocess.run(
-        ["perf", *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_SECONDS, check=False
+def _perf(*words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        ["perf", *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    if done.returncode != 0:
-        raise BenchError(f"perf {words[0]}: {done.stderr}")
-    return done.stdout
+
+
+def _output(perf: subprocess.Popen[str]) -> str:
+    try:
+        output, errors = perf.communicate(timeout=SECONDS)
+    except subprocess.TimeoutExpired as error:
+        perf.kill()
+        perf.communicate()
+        raise BenchError(f"{' '.join(perf.args[:2])}: not within {SECONDS} s") from error
+    if perf.returncode != 0:
+        raise BenchError(f"{' '.join(perf.args[:2])}: {errors}")
+    return output

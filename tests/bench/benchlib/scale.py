@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an I/O costs as there is more of something: devices, sessions, queues, paths. The load is the same all along,
-spread over what there is, or (`busy-`) each brings its own; this project's daemons only, both on this machine. A
-session is what a server has of a client: many of one daemon stand for many hosts, whose own cost they would not share.
+"""What an I/O costs as there is more of something: devices, sessions, clients, queues, paths. The load is the same all
+along, spread over what there is, or (`busy-`) each brings its own; this project's daemons only, all on this machine. A
+session is what a server has of a client; a client is a daemon, as of a host, but shares its CPUs with the others here.
 """
 
 import json
@@ -30,8 +30,9 @@ MAPPED_TOGETHER = 100
 class Point:
     """How much there is. Disks are /dev/ram0 and its followers."""
 
-    devices: int = 1  # in all, dealt out to the sessions
-    sessions: int = 1
+    devices: int = 1  # in all, dealt out to the clients, and then to the sessions
+    sessions: int = 1  # of each client
+    clients: int = 1
     queues: int = 0  # of each session; 0: as many as there are CPUs
     paths: int = 1
     depth: int = _DEPTH  # I/Os at a time, of each job
@@ -45,6 +46,7 @@ SERIES = {
     "busy-devices": [Point(devices=number, depth=BUSY_DEPTH * number) for number in (1, 4, 16, 64)],
     "sessions": [Point(devices=16, sessions=number) for number in (1, 4, 16)],
     "busy-sessions": [Point(devices=number, sessions=number, depth=BUSY_DEPTH * number) for number in (1, 4, 16)],
+    "busy-clients": [Point(devices=number, clients=number, depth=BUSY_DEPTH * number) for number in (1, 4, 16)],
     "queues": [Point(devices=4, queues=number) for number in (1, 2, 4, 8)],
     "busy-queues": [Point(queues=number, depth=BUSY_DEPTH, jobs=number) for number in (1, 2, 4, 8)],
     "paths": [Point(devices=4, paths=number) for number in (1, 2, 4)],
@@ -56,22 +58,23 @@ def much(series: str, point: Point) -> int:
 
 
 class Daemons:
-    """A server and a client; ended by `with`."""
+    """A server and clients; ended by `with`."""
 
-    def __init__(self, place: Place, addresses: list[str], queues: int = 0, serve: bool = True):
+    def __init__(self, place: Place, addresses: list[str], queues: int = 0, clients: int = 1, serve: bool = True):
         self._place = place
         self._serve = serve  # or there is a server somewhere
         self._addresses = addresses
         self._prefix = ["taskset", "--cpu-list", f"0-{queues - 1}"] if queues else []
+        self._clients = range(clients)
         self._ending = ExitStack()
-        self.server: Program | None = None
-        self.client: Program | None = None
+        self._pids: dict[str, list[int]] = {"client": [], "server": []}
 
     def __enter__(self) -> "Daemons":
         try:
             if self._serve:
-                self.server = self._start("server")
-            self.client = self._start("client", "--state-dir", "")
+                self._start("server", 0)
+            for number in self._clients:
+                self._start("client", number, "--state-dir", "")
         except BenchError:
             self._ending.close()
             raise
@@ -80,41 +83,42 @@ class Daemons:
     def __exit__(self, *_exception) -> None:
         self._ending.close()
 
-    def map_words(self, number: int, session: int = 0, paths: int = 1) -> list[str]:
-        """The command that maps /dev/ram`number`; it prints the node."""
+    def map_words(self, disk: int, client: int = 0, session: int = 0, paths: int = 1) -> list[str]:
+        """The command that maps /dev/ram`disk`; it prints the node."""
         words = [f"path=ip:{address}" for address in self._addresses[:paths]]
-        words += [f"sessname={_name(session)}", f"device_path=/dev/ram{number}"]
-        return self._command("map", *words)
+        words += [f"sessname={_session(client, session)}", f"device_path=/dev/ram{disk}"]
+        return self._command("client", client, "map", *words)
 
     def wait_for_paths(self, number: int) -> None:
-        """Of all sessions."""
-        words = self._command("path", "list", "--json")
-        machine.wait_until(f"{number} paths are up", lambda: machine.run(*words).count('"connected"') == number)
+        """Of each client."""
+        for client in self._clients:
+            words = self._command("client", client, "path", "list", "--json")
+            machine.wait_until(f"{number} paths are up", lambda: machine.run(*words).count('"connected"') == number)
 
     def choose(self, policy: str) -> None:
-        machine.run(*self._command("path", "policy", _name(0), policy))
+        machine.run(*self._command("client", 0, "path", "policy", _session(0, 0), policy))
 
-    def unmap(self, node: str) -> None:
-        machine.run(*self._command("unmap", node))
+    def unmap(self, node: str, client: int = 0) -> None:
+        machine.run(*self._command("client", client, "unmap", node))
 
     def spent(self) -> Counters:
-        pids = {"client": self.client.pid} | ({"server": self.server.pid} if self.server else {})
-        return of_processes(pids)
+        """By role: of all clients together."""
+        return of_processes(self._pids)
 
-    def _command(self, *words: str, role: str = "client") -> list[str]:
+    def _command(self, role: str, number: int, *words: str) -> list[str]:
         program = self._place.programs / f"rnbd-{role}"
-        return [str(program), *words, "--control", str(self._place.scratch / f"{role}.sock")]
+        return [str(program), *words, "--control", str(self._place.scratch / f"{role}{number}.sock")]
 
-    def _start(self, role: str, *options: str) -> Program:
-        log = self._place.scratch / f"{role}.log"
-        program = Program(log, *self._prefix, *self._command("daemon", *options, role=role))
+    def _start(self, role: str, number: int, *options: str) -> None:
+        log = self._place.scratch / f"{role}{number}.log"
+        program = Program(log, *self._prefix, *self._command(role, number, "daemon", *options))
         self._ending.callback(program.stop)
-        program.wait_until(lambda: machine.succeeds(*self._command("list", role=role)))
-        return program
+        self._pids[role].append(program.pid)
+        program.wait_until(lambda: machine.succeeds(*self._command(role, number, "list")))
 
 
-def _name(session: int) -> str:
-    return f"session{session}"
+def _session(client: int, number: int) -> str:
+    return f"client{client}-{number}"
 
 
 @dataclass
@@ -148,12 +152,12 @@ class Scale:
 
     @contextmanager
     def _set_up(self, point: Point) -> Iterator[tuple[Daemons, list[str]]]:
-        with Daemons(self.place, self.addresses, point.queues) as daemons, ExitStack() as mapped:
+        with Daemons(self.place, self.addresses, point.queues, point.clients) as daemons, ExitStack() as mapped:
             nodes = []
             for disk in range(point.devices):
-                words = daemons.map_words(disk, disk % point.sessions, point.paths)
-                nodes.append(machine.run(*words))
-                mapped.callback(daemons.unmap, nodes[-1])
+                client, session = disk % point.clients, disk // point.clients % point.sessions
+                nodes.append(machine.run(*daemons.map_words(disk, client, session, point.paths)))
+                mapped.callback(daemons.unmap, nodes[-1], client)
             daemons.wait_for_paths(point.sessions * point.paths)
             yield daemons, nodes
 

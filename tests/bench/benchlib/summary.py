@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-MACHINES = ("client machine", "server machine")
+MACHINES = ("client machine", "server machine")  # the first alone, if client and server are on one
 PROCESSES = ("fio", "client", "server")
 
 Metric = Callable[[dict], float]
@@ -72,10 +72,10 @@ class Summary:
                 return sum(row[role].values()) / row["ios"], row[role].get("sched_yield", 0) / row["ios"]
         return None
 
-    def stages(self, peer: str, workload: str) -> dict[str, float] | None:
-        """CPU time per I/O by stage, in µs; None if nobody looked."""
+    def stages(self, peer: str, workload: str, where: str) -> dict[str, float] | None:
+        """CPU time per I/O of one of the MACHINES by stage, in µs; None if nobody looked."""
         for row in self.results["stages"]:
-            if row["peer"] == peer and row["workload"] == workload:
+            if (row["peer"], row["workload"], row["machine"]) == (peer, workload, where):
                 per_io = self.results["cpus"] * 1e6 / self.figure(peer, workload, rate).median
                 return {stage: share * per_io for stage, share in row["shares"].items()}
         return None

@@ -125,32 +125,31 @@ def _median(summary: Summary, peer: str, workload: str, metric) -> str:
 
 
 def cost(summary: Summary, workload: str) -> str:
-    """What one I/O costs, by who pays: each machine where there are two, whose system calls nobody counts."""
-    two = summary.results["guests"] == 2
+    """What one I/O costs, by who pays."""
+    two = MACHINES if summary.results["guests"] == 2 else ()
     rows = []
     for peer in summary.peers:
         cells = [_median(summary, peer, workload, cpu_us)]
         cells += [_median(summary, peer, workload, lambda sample, who=who: cpu_us(sample, (who,))) for who in PROCESSES]
         cells += [_median(summary, peer, workload, rest_us), _median(summary, peer, workload, switches)]
-        if two:
-            cells += [_median(summary, peer, workload, lambda sample, who=who: cpu_us(sample, (who,))) for who in MACHINES]
-        else:
-            for role in ("client", "server"):
-                cells += [number(figure) for figure in summary.syscalls(peer, workload, role) or (None, None)]
+        for role in ("client", "server"):
+            cells += [number(figure) for figure in summary.syscalls(peer, workload, role) or (None, None)]
+        cells += [_median(summary, peer, workload, lambda sample, who=who: cpu_us(sample, (who,))) for who in two]
         rows.append([peer, *cells])
     heads = [workload, "CPU µs", "fio", "client", "server", "rest", "switches"]
-    heads += [*MACHINES] if two else ["client's calls", "yields", "server's calls", "yields"]
+    heads += ["client's calls", "yields", "server's calls", "yields", *two]
     return table(heads, rows)
 
 
-def stages(summary: Summary, workload: str) -> str:
-    """Where the CPUs are, for one I/O: what takes a hundredth of somebody's time at least."""
-    columns = {peer: found for peer in summary.peers if (found := summary.stages(peer, workload))}
+def stages(summary: Summary, workload: str, where: str) -> str:
+    """Where a machine's CPUs are, for one I/O: what takes a hundredth of somebody's time at least."""
+    columns = {peer: found for peer in summary.peers if (found := summary.stages(peer, workload, where))}
     names = {name for found in columns.values() for name, time in found.items() if time * 100 >= sum(found.values())}
     first = next(iter(columns.values()))
     rows = [[name, *(number(found.get(name, 0.0)) for found in columns.values())]
             for name in sorted(names, key=lambda name: (name == IDLE, -first.get(name, 0.0), name))]  # fmt: skip
-    return table([f"{workload}, CPU µs", *columns], rows)
+    of = f" of the {where}" if summary.results["guests"] == 2 else ""
+    return table([f"{workload}, CPU µs{of}", *columns], rows)
 
 
 def wire(summary: Summary) -> str:
@@ -176,7 +175,8 @@ def everything(summary: Summary) -> Iterator[str]:
         if workload.startswith("4k-rand"):
             yield cost(summary, workload)
     for workload in summary.workloads:
-        if any(row["workload"] == workload for row in results["stages"]):
-            yield stages(summary, workload)
+        for where in MACHINES:
+            if any((row["workload"], row["machine"]) == (workload, where) for row in results["stages"]):
+                yield stages(summary, workload, where)
     if results["wire"]:
         yield wire(summary)
