@@ -168,7 +168,7 @@ class Device final : public SessionDevice, private BlockQueueEvents {
   bool at_server_ = false;  ///< open there, under opened_.device_id
   std::unique_ptr<DeviceQueues> queues_;
   std::optional<std::uint32_t> index_;  ///< N of /dev/nbdN
-  std::string given_up_;  ///< why, if something was lost while it was being attached
+  std::string given_up_;                ///< why, if something was lost while it was being attached
   std::vector<Unmapped> forcing_;       ///< forced unmaps that wait for another one to fail
   bool refreshing_ = false;             ///< from the question to the kernel's answer
   bool telling_kernel_ = false;
