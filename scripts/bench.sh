@@ -17,7 +17,7 @@
 #   --peers PATTERNS     for example 'local,ours-*,kernel-*'; all if left out
 #   --workloads PATTERNS for example '4k-*-q32-j1,128k-*'; all if left out
 #   --profile PATTERNS   of PEER.WORKLOAD, for example 'ours-*.4k-*-j1': at the end, where the CPUs are; by stage in the
-#                        tables, by function in build/bench/PEER.WORKLOAD.txt
+#                        tables, by function in build/bench/PEER.WORKLOAD.txt and, of a server's machine, ….server.txt
 #   --output DIR         instead of build/bench
 #   --docs               puts the tables and plots into docs/performance.md, which has no place for --instructions
 #   --disk DEVICE        with --native: what the server exports instead of a RAM disk. IT IS OVERWRITTEN

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What is measured by itself: a piece of the data path that can be run any number of times. Two
 // programs run the same cases: micro_bench (Google Benchmark: time) and micro_count (under
-// callgrind: instructions). One thread.
+// callgrind: instructions). A stage is one thread's.
 #pragma once
 
 #include <array>

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The cases by the clock, one core: build/release/bin/micro_bench [--benchmark_filter=REGEX]. What
-// the in-memory fabric spends is in the figures of whole requests.
+// The cases by the clock: build/release/bin/micro_bench [--benchmark_filter=REGEX]; each by one
+// thread, and (NAME/threads:2) by two at once. What the in-memory fabric spends is in the figures
+// of whole requests.
 #include <benchmark/benchmark.h>
 #include <memory>
 #include <mutex>
