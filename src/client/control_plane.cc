@@ -27,17 +27,9 @@ Error not_mapped(const std::string& node) {
 
 Error being_replaced() { return {control::kBeingReplaced, "the daemon is being replaced"}; }
 
-/// What maps the device as it is, whatever has become of its session then.
-MapRequest whole_request(Device& device) {
-  MapRequest request = device.request();
-  const rtrs::SessionSettings& session = device.session().rtrs().settings();
-  request.paths = path_specs(session);
-  request.policy = session.policy;
-  request.hb_interval =
-      std::chrono::duration_cast<std::chrono::milliseconds>(session.heartbeat.interval);
-  request.hb_missed_max = session.heartbeat.missed_max;
-  request.max_reconnect_attempts = session.max_reconnect_attempts;
-  return request;
+/// Why a map has failed may have passed by now.
+bool may_work_now(const Device& device, const Error& error) {
+  return device.lost_on_the_way() || error.code == EAGAIN;
 }
 
 }  // namespace
@@ -145,7 +137,7 @@ void ControlPlane::begin_map(const MapRequest& request, Mapped done, unsigned at
   Device& device = *devices_.back();
   device.map([this, &device, attempts, done = std::move(done)](Result<std::string> node) mutable {
     const bool mapped = node.has_value();
-    if (!mapped && node.error().code == EAGAIN && attempts < kMapAttempts) {
+    if (!mapped && may_work_now(device, node.error()) && attempts < kMapAttempts) {
       log::warn("{}: {}; it is mapped anew", device.request().device_path, describe(node.error()));
       return map_anew(device, std::move(done), attempts + 1);
     }
@@ -154,15 +146,19 @@ void ControlPlane::begin_map(const MapRequest& request, Mapped done, unsigned at
   });
 }
 
-/// As it is to be now, and in a session like its own: that may end with it.
+/// As it is to be now, and in its session, which waits for a server that was lost.
 void ControlPlane::map_anew(Device& device, Mapped done, unsigned attempts) {
-  const MapRequest request = whole_request(device);
+  RnbdSession& session = device.session();
+  mapping_anew_.push_back(&session);
   // Behind the end of the device.
-  control_.post([this, request, attempts, done = std::move(done)]() mutable {
-    control_.post([this, request, attempts, done = std::move(done)]() mutable {
-      begin_map(request, std::move(done), attempts);
-    });
-  });
+  control_.post(
+      [this, &session, request = device.request(), attempts, done = std::move(done)]() mutable {
+        control_.post([this, &session, request, attempts, done = std::move(done)]() mutable {
+          begin_map(request, std::move(done), attempts);
+          mapping_anew_.erase(std::ranges::find(mapping_anew_, &session));
+          end_session_if_unused(session);
+        });
+      });
 }
 
 Status ControlPlane::check_not_mapped(const MapRequest& request) const {
@@ -405,7 +401,7 @@ void ControlPlane::remove_device(Device& device) {
 void ControlPlane::end_session_if_unused(RnbdSession& session) {
   const bool used = std::ranges::any_of(
       devices_, [&](const auto& device) { return &device->session() == &session; });
-  if (used) {
+  if (used || std::ranges::find(mapping_anew_, &session) != mapping_anew_.end()) {
     answer_leaving(session);
     return;
   }

@@ -91,7 +91,8 @@ class ControlPlane final : private Device::Events {
   void upgrade(const control::Json& args, control::Reply reply);
 
   using Mapped = std::move_only_function<void(Result<std::string>)>;
-  /// `attempts`: how often the kernel has taken it and not read all of its sockets.
+  /// `attempts`: how often it has failed in a way that passes: its server was lost meanwhile, or
+  /// the kernel took it and did not read all of its sockets.
   void begin_map(const MapRequest& request, Mapped done, unsigned attempts = 0);
   void map_anew(Device& device, Mapped done, unsigned attempts);
   /// Errors: kBeingReplaced, ESHUTDOWN.
@@ -175,6 +176,7 @@ class ControlPlane final : private Device::Events {
   std::vector<std::unique_ptr<RnbdSession>> sessions_;
   std::vector<std::unique_ptr<RnbdSession>> ending_;
   std::vector<std::unique_ptr<Device>> devices_;
+  std::vector<RnbdSession*> mapping_anew_;  ///< kept for a device that is to come, one each
   std::map<unsigned, std::unique_ptr<Discovery>> discoveries_;
   Executor::Task on_stopped_;
   std::unique_ptr<ControlContext::Timer> stop_patience_;

@@ -139,6 +139,7 @@ void ControlPlane::on_cleared(const Status& gone) {
 void ControlPlane::let_waiting_go() {
   for (Executor::Task& waiting : std::exchange(behind_clearing_, {})) waiting();
   for (Executor::Task& waiting : std::exchange(deferred_, {})) waiting();
+  for (const auto& session : sessions_) session->give_up_comeback(may_begin());
 }
 
 void ControlPlane::upgrade(const control::Json& args, control::Reply reply) {

@@ -111,6 +111,7 @@ void Device::map(Mapped done) {
     session_.open({request_.device_path, request_.access_mode, request_.io_mode},
                   [this, done = std::move(done)](Result<wire::OpenResponse> response) mutable {
                     if (!response) {
+                      lost_on_the_way_ = response.error().code == ENOTCONN;
                       undo_map(response.error(), std::move(done));
                     } else {
                       on_opened(*response, std::move(done));
@@ -272,7 +273,8 @@ void Device::on_attached(Result<std::uint32_t> index, Mapped done) {
   state_ = DeviceState::Open;
   if (Status kept = keep_record(); !kept) log::error("{}: {}", node(), describe(kept.error()));
   if (!given_up_.empty()) {
-    unmap(true, [this, done = std::move(done)](const Status&) mutable {
+    unmap(true, [this, done = std::move(done)](const Status& unmapped) mutable {
+      lost_on_the_way_ = unmapped.has_value();
       done(fail(ENOTCONN, fmt::format("it was lost while it was being attached: {}", given_up_)));
     });
     return;

@@ -51,6 +51,9 @@ class Device final : public SessionDevice, private BlockQueueEvents {
   /// Answers with the node. On an error everything has been undone, and on_device_gone follows.
   void map(std::move_only_function<void(Result<std::string>)> done);
 
+  /// The map has failed since the server was lost meanwhile, which may well be back already.
+  [[nodiscard]] bool lost_on_the_way() const { return lost_on_the_way_; }
+
   /// Goes on with a device of a process before this one, which the kernel has and the session has
   /// yet to open. Instead of map(), once. Errors: those of BlockQueue::create.
   Status resume(DeviceFile file, const DeviceRecord& record, std::vector<UniqueFd> sockets);
@@ -168,9 +171,10 @@ class Device final : public SessionDevice, private BlockQueueEvents {
   bool at_server_ = false;  ///< open there, under opened_.device_id
   std::unique_ptr<DeviceQueues> queues_;
   std::optional<std::uint32_t> index_;  ///< N of /dev/nbdN
-  std::string given_up_;                ///< why, if something was lost while it was being attached
-  std::vector<Unmapped> forcing_;       ///< forced unmaps that wait for another one to fail
-  bool refreshing_ = false;             ///< from the question to the kernel's answer
+  bool lost_on_the_way_ = false;
+  std::string given_up_;           ///< why, if something was lost while it was being attached
+  std::vector<Unmapped> forcing_;  ///< forced unmaps that wait for another one to fail
+  bool refreshing_ = false;        ///< from the question to the kernel's answer
   bool telling_kernel_ = false;
   bool drained_ = false;          ///< for a successor
   bool asked_ = false;            ///< the question is on its way

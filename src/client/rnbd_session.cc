@@ -14,6 +14,10 @@
 namespace rnbd::client {
 namespace {
 
+/// How long a map waits for a server that was lost, from then on: heartbeats missed by a host that
+/// was busy cost a second or two.
+constexpr std::chrono::seconds kComeback{10};
+
 template <typename T>
 std::vector<std::byte> to_bytes(const T& message) {
   const auto bytes = std::as_bytes(std::span(&message, 1));
@@ -33,19 +37,36 @@ RnbdSession::RnbdSession(transport::Fabric& fabric, ControlContext& control,
       memory_name_(std::move(memory_name)),
       events_(events),
       session_(fabric, control, std::move(workers), std::move(settings), *this),
-      was_ready_(session_.settings().resumed.has_value()) {}
+      was_ready_(session_.settings().resumed.has_value()) {
+  if (was_ready_) expect_comeback();
+}
 
 void RnbdSession::when_ready(std::move_only_function<void(Status)> done) {
   if (ready_) {
     done({});
   } else if (!failed_) {
     done(failed_);
-  } else if (was_ready_) {
-    done(fail(ENOTCONN,
-              fmt::format("session {} has lost its server: {}", name(), session_.last_error())));
+  } else if (was_ready_ && comeback_ == nullptr) {
+    done(server_away());
   } else {
     waiting_.push_back(std::move(done));
   }
+}
+
+void RnbdSession::expect_comeback() {
+  comeback_ = control_.call_after(kComeback, [this] { give_up_comeback(server_away()); });
+}
+
+void RnbdSession::give_up_comeback(const Status& why) {
+  if (comeback_ == nullptr) return;
+  comeback_.reset();
+  refuse_waiting(why);
+}
+
+Status RnbdSession::server_away() const {
+  const std::string why = session_.connected() ? "what was open there is still being opened again"
+                                               : session_.last_error();
+  return fail(ENOTCONN, fmt::format("session {} has lost its server: {}", name(), why));
 }
 
 void RnbdSession::on_session_up() {
@@ -92,13 +113,15 @@ void RnbdSession::reopen_devices() {
 void RnbdSession::become_ready() {
   ready_ = true;
   was_ready_ = true;
+  failed_ = {};
+  comeback_.reset();
   session_.resume();
   for (auto& done : std::exchange(waiting_, {})) done({});
 }
 
 void RnbdSession::on_session_down(const Error& error, bool will_retry) {
   ++life_;
-  ready_ = false;
+  if (std::exchange(ready_, false)) expect_comeback();
   stale_ids_.merge(open_ids_);
   open_ids_.clear();
   const log::About about(name());
@@ -159,9 +182,14 @@ void RnbdSession::on_refused(const Error& error) {
   const log::About about(name());
   log::warn("session {} cannot be used: {}", name(), describe(error));
   failed_ = fail(error);
+  comeback_.reset();
+  refuse_waiting(failed_);
+}
+
+void RnbdSession::refuse_waiting(Status why) {
   // Whoever waits may end the session: not from inside its own call.
-  control_.post([waiting = std::exchange(waiting_, {}), status = failed_]() mutable {
-    for (auto& done : waiting) done(status);
+  control_.post([waiting = std::exchange(waiting_, {}), why = std::move(why)]() mutable {
+    for (auto& done : waiting) done(why);
   });
 }
 

@@ -52,9 +52,12 @@ class RnbdSession final : private rtrs::SessionEvents {
 
   Status start() { return session_.start(); }
 
-  /// Calls `done` once devices can be opened, or with why they never will be. For a session that
-  /// was up and is being reconnected: ENOTCONN at once.
+  /// Calls `done` once devices can be opened, or with why they never will be. A session that has
+  /// lost its server may be back at once: ENOTCONN when it has been away for ten seconds.
   void when_ready(std::move_only_function<void(Status)> done);
+
+  /// Who waits for a server that was lost is told `why` now.
+  void give_up_comeback(const Status& why);
 
   /// Errors: the server's errno, or ENOTCONN: the session was lost meanwhile.
   void open(const OpenRequest& request,
@@ -105,6 +108,9 @@ class RnbdSession final : private rtrs::SessionEvents {
   void close_stale();
   void reopen_devices();
   void become_ready();
+  void expect_comeback();
+  void refuse_waiting(Status why);
+  [[nodiscard]] Status server_away() const;
 
   ControlContext& control_;
   const std::string memory_name_;
@@ -118,6 +124,7 @@ class RnbdSession final : private rtrs::SessionEvents {
   std::set<std::uint32_t> open_ids_;   ///< at the server, in this life of the session
   std::set<std::uint32_t> stale_ids_;  ///< in the last one
   std::vector<std::move_only_function<void(Status)>> waiting_;
+  std::unique_ptr<ControlContext::Timer> comeback_;  ///< while a lost server is waited for
   bool ready_ = false;
   bool was_ready_ = false;
   std::uint32_t life_ = 0;  ///< answers of an earlier life mean nothing

@@ -258,6 +258,15 @@ class ClientBench : public testing::Test {
     return ask(control::kUnmapVerb, control::to_json(control::UnmapArgs{device, true}));
   }
   control::Json list() { return *ask(control::kListVerb); }
+  /// Everybody does what lies before him, once; false if nobody has anything to do.
+  bool round() {
+    bool busy = fabric_.step();
+    for (sim::ManualContext* const context : contexts_) busy |= context->run_once();
+    for (auto& [index, device] : nbd_.devices) {
+      for (PlayedSocket& socket : device.sockets) busy |= socket.pump();
+    }
+    return busy;
+  }
 
   sim::MemoryFabric fabric_{{.adapters = 2}};
   rnbd::test::TempDirectory disks_;
@@ -283,15 +292,6 @@ class ClientBench : public testing::Test {
                       [] {}};
 
  private:
-  bool round() {
-    bool busy = fabric_.step();
-    for (sim::ManualContext* const context : contexts_) busy |= context->run_once();
-    for (auto& [index, device] : nbd_.devices) {
-      for (PlayedSocket& socket : device.sockets) busy |= socket.pump();
-    }
-    return busy;
-  }
-
   const std::array<sim::ManualContext*, 6> contexts_ = {
       &control_.context(),        &workers_[0],        &workers_[1],
       &server_.control.context(), &server_.workers[0], &server_.workers[1]};

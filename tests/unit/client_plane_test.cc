@@ -124,22 +124,6 @@ TEST_F(ClientPlane, UnmapOfAMappedDeviceDoesNotWaitForTheStateFile) {
   EXPECT_TRUE(list().at("devices").empty()) << "it has come back";
 }
 
-TEST_F(ClientPlane, WhatWasLostWhileItWasBeingAttachedIsUnmappedAndWhyIsTold) {
-  ASSERT_EQ(map(words("vol1")), "/dev/nbd0");
-  nbd_.hold_attaches = true;
-  const auto second = begin_map(words("vol2"));
-  settle();
-  fabric_.break_connections(fabric_.host("server").address(0), fabric_.host("client").address(0));
-  settle();
-  read_blocks(1);  // so the session is back
-  nbd_.let_go();
-  const auto failed = wait(second);
-  ASSERT_FALSE(failed);
-  EXPECT_EQ(failed.error().error.code, ENOTCONN);
-  EXPECT_THAT(failed.error().error.message, HasSubstr("being attached: connection 0: "));
-  EXPECT_EQ(list().at("devices").size(), 1U);
-}
-
 TEST_F(ClientPlane, AMappingThatIsMadeAnewBringsItsSessionWithIt) {
   ASSERT_EQ(map(words("vol1")), "/dev/nbd0");
   nbd_.hold_attaches = true;
