@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchlib import machine, syscalls, wire
+from benchlib import BenchError, machine, syscalls, wire
 from benchlib.counters import Counters, of_machine, of_processes
 from benchlib.load import Fio, measure
 from benchlib.machine import Place
@@ -52,8 +52,8 @@ class Comparison:
             for number in range(self.plan.rounds):
                 # Neighbours in time differ from round to round.
                 order = self.plan.peers if number % 2 == 0 else self.plan.peers[::-1]
-                for name in order:
-                    self._one_peer(number, name)
+                for name in filter(self._takes_part, order):
+                    self._try(name, f"in round {number + 1}", lambda: self._one_peer(number, name))
                 self._save()
             if self.plan.profile:
                 self._profile()
@@ -75,6 +75,7 @@ class Comparison:
             "samples": [],
             "syscalls": [],
             "stages": [],
+            "left_out": {},  # by peer, why
         }
         if machine.has_program("ib_write_bw"):
             self.results["wire"] = [figure.as_json() for figure in wire.limits(self.server, self.place.address)]
@@ -96,6 +97,21 @@ class Comparison:
         finally:
             self.server.withdraw()
 
+    def _takes_part(self, name: str) -> bool:
+        return name not in self.results["left_out"]
+
+    def _try(self, name: str, when: str, step: Callable[[], None]) -> None:
+        """A peer that fails, and may have left its device behind, takes part no more; without ours there is no
+        comparison."""
+        try:
+            step()
+        except (BenchError, OSError) as error:
+            if name.startswith("ours"):
+                raise
+            reason = f"{when}: {first_of(error)}"
+            self.results["left_out"][name] = reason
+            self.say(f"{name} is left out from here on: {reason}")
+
     def _one_peer(self, number: int, name: str) -> None:
         began = time.monotonic()
         with self._attached(name) as (peer, node):
@@ -111,7 +127,7 @@ class Comparison:
         return of_machine("client machine").together(of_client).together(self.server.spent())
 
     def _count_syscalls(self) -> None:
-        names = [name for name in self.plan.peers if name.startswith(("ours", "nbd"))]
+        names = [name for name in filter(self._takes_part, self.plan.peers) if name.startswith(("ours", "nbd"))]
         if names:
             syscalls.start_counting()
             if self.server.is_far:
@@ -120,17 +136,17 @@ class Comparison:
             syscalls.forget()
             if self.server.is_far:
                 self.server.forget_calls()
-            try:
-                self._count_of_peer(name)
-                self.say(f"system calls: {name}")
-            except syscalls.Full as error:
-                self.say(f"system calls: {name}, and not all: {error}")
+            self._try(name, "while its system calls were counted", lambda: self._count_of_peer(name))
 
     def _count_of_peer(self, name: str) -> None:
-        with self._attached(name) as (peer, node):
-            for workload in filter(Workload.is_small, self.plan.workloads):
-                row = {"peer": name, "workload": workload.name, **self._counted(peer, node, workload)}
-                self.results["syscalls"].append(row)
+        try:
+            with self._attached(name) as (peer, node):
+                for workload in filter(Workload.is_small, self.plan.workloads):
+                    row = {"peer": name, "workload": workload.name, **self._counted(peer, node, workload)}
+                    self.results["syscalls"].append(row)
+            self.say(f"system calls: {name}")
+        except syscalls.Full as error:
+            self.say(f"system calls: {name}, and not all: {error}")
 
     def _counted(self, peer: Peer, node: str, workload: Workload) -> dict:
         with Fio([node], workload, self.place.scratch) as fio:
@@ -145,18 +161,20 @@ class Comparison:
         return {role: counted for role, counted in calls.items() if counted is not None}
 
     def _profile(self) -> None:
-        for name in self.plan.peers:
+        for name in filter(self._takes_part, self.plan.peers):
             wanted = [workload for workload in self.plan.workloads if f"{name}.{workload.name}" in self.plan.profile]
-            if not wanted:
-                continue
-            with self._attached(name) as (_peer, node):
-                for workload in wanted:
-                    for where, taken in zip(MACHINES, self._profiles(node, workload)):
-                        file = f"{name}.{workload.name}{'.server' if where == MACHINES[1] else ''}.txt"
-                        self.output.with_name(file).write_text(taken.functions)
-                        row = {"peer": name, "workload": workload.name, "machine": where, "shares": taken.stages}
-                        self.results["stages"].append(row)
-            self.say(f"profile: {name}")
+            if wanted:
+                self._try(name, "while it was profiled", lambda: self._profile_of_peer(name, wanted))
+
+    def _profile_of_peer(self, name: str, wanted: list[Workload]) -> None:
+        with self._attached(name) as (_peer, node):
+            for workload in wanted:
+                for where, taken in zip(MACHINES, self._profiles(node, workload)):
+                    file = f"{name}.{workload.name}{'.server' if where == MACHINES[1] else ''}.txt"
+                    self.output.with_name(file).write_text(taken.functions)
+                    row = {"peer": name, "workload": workload.name, "machine": where, "shares": taken.stages}
+                    self.results["stages"].append(row)
+        self.say(f"profile: {name}")
 
     def _profiles(self, node: str, workload: Workload) -> list[Profile]:
         """Of each machine."""
@@ -168,3 +186,14 @@ class Comparison:
             if self.server.is_far:
                 self.server.wait_for_recording()
         return [here.profile(), self.server.profile()] if self.server.is_far else [here.profile()]
+
+
+def first_of(error: BaseException) -> BaseException:
+    """What failed before cleaning up did."""
+    while True:
+        cause = error
+        while cause.__cause__ is not None:  # the same, in other words
+            cause = cause.__cause__
+        if cause.__context__ is None:
+            return error
+        error = cause.__context__

@@ -66,7 +66,7 @@ class Fio:
     def __exit__(self, *_exception) -> None:
         if self._process.poll() is None:
             self._process.kill()
-            self._process.wait(PATIENCE_SECONDS)
+            self._wait_for_end()
 
     def ios(self) -> int:
         return self._bytes() // self._workload.block
@@ -77,12 +77,21 @@ class Fio:
     def stop(self) -> tuple[float, float]:
         """Ends the load. Returns median and 99th percentile of the latency, in µs."""
         self._process.send_signal(signal.SIGINT)
-        self._process.communicate(timeout=PATIENCE_SECONDS)
+        self._wait_for_end()
         text = self._output.read_text()
-        job = json.loads(text[text.index("{") :])["jobs"][0]
+        try:
+            job = json.loads(text[text.index("{") :])["jobs"][0]
+        except ValueError as error:
+            raise BenchError(f"fio: {text}") from error
         if job["error"]:
             raise BenchError(f"fio: {os.strerror(job['error'])}")
         return _percentiles(job)
+
+    def _wait_for_end(self) -> None:
+        try:
+            self._process.communicate(timeout=PATIENCE_SECONDS)
+        except subprocess.TimeoutExpired as error:
+            raise BenchError(f"fio waits for an answer that has not come within {PATIENCE_SECONDS} s") from error
 
     def _has_started(self) -> bool:
         return len(self._started.read_text()) == self._workload.jobs

@@ -137,7 +137,10 @@ class Program:
 
     def stop(self) -> None:
         self._process.send_signal(signal.SIGTERM)
-        self._process.wait(PATIENCE_SECONDS)
+        try:
+            self._process.wait(PATIENCE_SECONDS)
+        except subprocess.TimeoutExpired as error:
+            raise BenchError(f"{self.words[0]} does not end within {PATIENCE_SECONDS} s") from error
 
     def last_words(self) -> str:
         return " / ".join(self.log.read_text().splitlines()[-3:])

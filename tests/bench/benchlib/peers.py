@@ -6,7 +6,7 @@ import os
 from abc import ABC, abstractmethod
 from pathlib import Path
 
-from benchlib import machine
+from benchlib import BenchError, machine
 from benchlib.machine import Place, Program
 
 
@@ -128,6 +128,8 @@ class KernelRnbd(Peer):
         return lacking_modules("rnbd-server", "rnbd-client")
 
     def serve(self) -> None:
+        if machine.is_loaded("rtrs-server"):
+            raise BenchError("rtrs-server is loaded already, who knows with which parameters")
         self._insert(self._SERVER_MODULES)
 
     def withdraw(self) -> None:
@@ -145,8 +147,14 @@ class KernelRnbd(Peer):
     def detach(self) -> None:
         unmap = Path("/sys/block") / Path(self._node).name / "rnbd/unmap_device"
         # udev may be reading the device that fio has just closed. Whoever waits for an answer that does not come, which
-        # was seen between two machines, keeps it busy for good, and unmapping by force then hangs in the kernel.
-        machine.write_when_free(unmap, "normal")
+        # was seen between two machines, keeps it busy for good, and unmapping by force then hangs in the kernel; what is
+        # lost with its connection fails.
+        try:
+            machine.write_when_free(unmap, "normal")
+        except BenchError:
+            for path in Path("/sys/class/rtrs-client", self._SESSION, "paths").iterdir():
+                machine.write(path / "disconnect", "1")
+            machine.write_when_free(unmap, "normal")
         machine.unload("rnbd-client", "rtrs-client")
 
     def _insert(self, modules: tuple[str, ...]) -> None:

@@ -49,8 +49,12 @@ class Figure:
 class Summary:
     def __init__(self, path: Path):
         self.results = json.loads(path.read_text())
-        self.peers: list[str] = self.results["peers"]
         self.workloads: list[str] = self.results["workloads"]
+        self.peers: list[str] = [peer for peer in self.results["peers"] if self._met_all(peer)]
+
+    def _met_all(self, peer: str) -> bool:
+        """One that failed in the first round did not."""
+        return all(self.samples(peer, workload) for workload in self.workloads)
 
     def samples(self, peer: str, workload: str) -> list[dict]:
         return [row for row in self.results["samples"] if row["peer"] == peer and row["workload"] == workload]

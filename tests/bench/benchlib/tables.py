@@ -162,6 +162,8 @@ def everything(summary: Summary) -> Iterator[str]:
     where = f"{results['guests']} guest(s)" if results["guests"] else "native"
     yield f"Linux {results['kernel']}, {where}, {results['cpus']} CPUs; medians of {results['rounds']} rounds of\n" \
         f"{results['seconds']:g} s each, ± the round farthest from it. {MISSED}: target missed."  # fmt: skip
+    for peer, reason in results.get("left_out", {}).items():
+        yield f"{peer} failed and was left out from there on, {reason}."
     yield rates(summary)
     if any(bytes_of(workload) > 4096 for workload in summary.workloads):
         yield throughput(summary)
