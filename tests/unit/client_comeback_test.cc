@@ -2,6 +2,7 @@
 // What a map makes of a session that loses its server at the wrong moment.
 #include <cerrno>
 #include <chrono>
+#include <cstddef>
 #include <string>
 #include <vector>
 
@@ -58,6 +59,38 @@ TEST_F(ClientComeback, WhatIsLostWhileItIsAttachedIsMappedAnew) {
   EXPECT_EQ(list().at("devices").size(), 2U);
   ASSERT_TRUE(unmap("/dev/nbd1"));
   EXPECT_EQ(server_.exports.list().size(), 1U) << "it was opened once more than closed";
+}
+
+TEST_F(ClientComeback, WhatTheServerStillDoesForNobodyIsWaitedFor) {
+  ASSERT_TRUE(unmap("/dev/nbd0"));
+  std::vector<std::string> two = words("vol1");
+  two.push_back("path=" + fabric_.host("server").address(1));
+  two.emplace_back("on_no_path=fail-after:0");
+  ASSERT_EQ(map(two), "/dev/nbd0");
+  const auto client = [this](std::size_t line) { return fabric_.host("client").address(line); };
+  const auto server = [this](std::size_t line) { return fabric_.host("server").address(line); };
+  settle();
+  server_.disks.hold = true;
+  const std::vector<std::byte> block(server::test::kBlock);
+  PlayedSocket& socket = nbd_.devices.at(0).sockets.at(0);
+  const auto given_up = socket.write(0, block);
+  settle();
+  ASSERT_EQ(server_.disks.operations, 1U);
+  for (const std::size_t line : {0U, 1U}) fabric_.cut(client(line), server(line));
+  pass(std::chrono::milliseconds(400));  // heartbeats are sent
+  for (const std::size_t line : {0U, 1U}) {
+    fabric_.run_out_of_retries_at(client(line), server(line));
+  }
+  ASSERT_TRUE(until([&] { return socket[given_up].answered; }));
+  fabric_.heal(client(0), server(0));
+  pass(std::chrono::milliseconds(600));
+  std::vector<PlayedSocket::Tag> later;
+  for (int i = 0; i < 3; ++i) later.push_back(socket.write(0, block));
+  pass(std::chrono::milliseconds(600));
+  EXPECT_EQ(server_.disks.operations, 1U) << "the one that was given up can land behind them";
+  server_.disks.let_go();
+  for (const auto tag : later) EXPECT_TRUE(until([&] { return socket[tag].answered; }));
+  fabric_.heal(client(1), server(1));
 }
 
 TEST_F(ClientComeback, WhenItIsLostMakesNoDifferenceToAMap) {
