@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a map makes of a session that loses its server at the wrong moment.
+// What a map makes of a session that loses its server at the wrong moment, and what a session waits
+// for before it goes on.
 #include <cerrno>
 #include <chrono>
 #include <cstddef>
